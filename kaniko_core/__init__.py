@@ -1,0 +1,1 @@
+"""Build container images from a Dockerfile without a daemon, and keep base images warm."""

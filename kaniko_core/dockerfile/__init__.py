@@ -1,0 +1,1 @@
+"""What the user wrote: pure, from text to instructions."""

@@ -1,0 +1,150 @@
+"""Images as values: raw manifest, raw config, and layers that can be opened.
+
+The raw bytes are kept so that an image that was pulled has the same digest wherever it goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import BinaryIO, Protocol
+
+from kaniko_core.errors import ContentError
+from kaniko_core.oci.digest import Digest, read_verified
+from kaniko_core.oci.platform import Platform
+from kaniko_core.oci.reference import Reference, Repository
+from kaniko_core.oci.spec import Descriptor, ImageConfig, Manifest, MediaType
+
+
+class Layer(Protocol):
+    """A changeset as a tar blob, compressed as its media type says."""
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Media type, digest and size of the blob as stored (compressed)."""
+
+    @property
+    def diff_id(self) -> Digest:
+        """The digest of the uncompressed tar."""
+
+    def open(self) -> BinaryIO:
+        """Return the stored bytes as a new stream, verified: its end has been checked.
+
+        The caller closes it. May be called several times, and from several threads at once.
+
+        Raises:
+            DigestMismatch: from a read, when the bytes are not the descriptor's.
+        """
+
+
+@dataclass(frozen=True)
+class Image:
+    """A manifest, the config that it names, and its layers, bottom first.
+
+    No ``slots``: the cached properties need ``__dict__``.
+    """
+
+    raw_manifest: bytes
+    raw_config: bytes
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def of(cls, raw_manifest: bytes, raw_config: bytes, layers: tuple[Layer, ...]) -> Image:
+        """Check that the three belong together, and return the image.
+
+        Raises:
+            ContentError: the config is not the manifest's, or the layers are not.
+        """
+        image = cls(raw_manifest, raw_config, layers)
+        read_verified(raw_config, image.manifest.config.digest, "image config")
+        if tuple(layer.descriptor.digest for layer in layers) != tuple(
+            layer.digest for layer in image.manifest.layers
+        ):
+            raise ContentError("the layers are not those of the manifest")
+        if len(image.config.diff_ids) != len(layers):
+            raise ContentError(
+                f"the image config lists {len(image.config.diff_ids)} layers, "
+                f"the manifest {len(layers)}"
+            )
+        return image
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The manifest's digest."""
+        return Digest.of(self.raw_manifest)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The parsed manifest."""
+        return Manifest.parse(self.raw_manifest)
+
+    @cached_property
+    def config(self) -> ImageConfig:
+        """The parsed config."""
+        return ImageConfig.parse(self.raw_config)
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The manifest's own descriptor."""
+        return Descriptor(self.manifest.media_type, self.digest, len(self.raw_manifest))
+
+    @property
+    def is_docker(self) -> bool:
+        """Whether the media types are Docker's rather than OCI's."""
+        return self.manifest.media_type == MediaType.DOCKER_MANIFEST
+
+
+def compose(config: ImageConfig, layers: tuple[Layer, ...], *, docker: bool) -> Image:
+    """Return a new image of *config* (whose ``diff_ids`` are set here) and *layers*.
+
+    Args:
+        config: as it shall be, but for ``diff_ids``.
+        layers: bottom first; a layer of the other family is given this family's media type.
+        docker: use Docker's media types rather than OCI's.
+    """
+    config = replace(config, diff_ids=tuple(layer.diff_id for layer in layers))
+    raw_config = config.to_bytes()
+    manifest = Manifest(
+        media_type=MediaType.DOCKER_MANIFEST if docker else MediaType.OCI_MANIFEST,
+        config=Descriptor(
+            MediaType.DOCKER_CONFIG if docker else MediaType.OCI_CONFIG,
+            Digest.of(raw_config),
+            len(raw_config),
+        ),
+        layers=tuple(_in_family(layer.descriptor, docker) for layer in layers),
+    )
+    return Image.of(manifest.to_bytes(), raw_config, layers)
+
+
+_TO_OCI = {
+    MediaType.DOCKER_LAYER: MediaType.OCI_LAYER,
+    MediaType.DOCKER_LAYER_GZIP: MediaType.OCI_LAYER_GZIP,
+}
+# Docker's schema 2 has no type for zstd; readers of it accept the OCI type there.
+_TO_DOCKER = {oci: docker for docker, oci in _TO_OCI.items()}
+
+
+def _in_family(descriptor: Descriptor, docker: bool) -> Descriptor:
+    table = _TO_DOCKER if docker else _TO_OCI
+    return replace(descriptor, media_type=table.get(descriptor.media_type, descriptor.media_type))
+
+
+class ImageStore(Protocol):
+    """Where images can be fetched from and put: a registry, an OCI layout."""
+
+    def get(self, reference: Reference, platform: Platform) -> Image | None:
+        """Return the image for *platform*, or None where there is no such image."""
+
+    def put(
+        self, reference: Reference, image: Image, *, mount_from: tuple[Repository, ...] = ()
+    ) -> None:
+        """Store *image* under *reference*; blobs that are there already are not sent again.
+
+        Args:
+            reference: where to; its tag, or ``latest``.
+            image: what.
+            mount_from: repositories that may already hold some of the blobs.
+        """
+
+
+__all__ = ["Image", "ImageStore", "Layer", "compose"]

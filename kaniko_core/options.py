@@ -1,0 +1,266 @@
+"""Every knob, declared once: name, type, default and help.
+
+``cli.py`` turns these dataclasses into command line flags (``cache_dir`` is ``--cache-dir``);
+users of the library construct them. Rules between fields live in ``__post_init__``, so that
+both get them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+from kaniko_core.errors import UsageError
+from kaniko_core.oci.platform import Platform
+from kaniko_core.oci.reference import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """How a field appears on the command line.
+
+    Args:
+        help: one sentence.
+        parse: from the text given by the user to the field's type; raises UsageError.
+        aliases: other long spellings, such as ``--customPlatform``.
+        metavar: what stands for the value in the help.
+        name: the flag's name, where it is not the field's.
+        hidden: accepted, but left out of the help.
+    """
+
+    help: str
+    parse: Callable[[str], Any] | None = None
+    aliases: tuple[str, ...] = ()
+    metavar: str | None = None
+    name: str | None = None
+    hidden: bool = False
+
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+
+
+def duration(text: str) -> timedelta:
+    """Read Go's form of durations: ``336h``, ``1h30m``, ``0``; raise UsageError otherwise."""
+    if text == "0":
+        return timedelta(0)
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise UsageError(f"{text!r} is not a duration", hint="a duration looks like 336h or 1h30m")
+    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """Read ``key=value``; raise UsageError where there is no ``=`` or no key."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"{text!r} has no key and value", hint="write it as key=value")
+    return key, value
+
+
+def build_arg(text: str) -> tuple[str, str | None]:
+    """Read ``NAME=value``, or ``NAME`` alone: then the value is None (from the environment)."""
+    key, equals, value = text.partition("=")
+    if not key:
+        raise UsageError(f"{text!r} is not a build argument", hint="write it as NAME=value")
+    return key, value if equals else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheOptions:
+    """Where base images are cached on disk, and for how long they stay fresh.
+
+    One type for both executables: the warmer writes what the executor reads.
+    """
+
+    cache_dir: Annotated[
+        Path, Flag("Directory that holds cached base images.", metavar="DIRECTORY")
+    ] = Path("/cache")
+    cache_ttl: Annotated[
+        timedelta,
+        Flag("Age at which a cached image counts as stale.", parse=duration, metavar="DURATION"),
+    ] = timedelta(weeks=2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegistryOptions:
+    """How registries are talked to."""
+
+    insecure: Annotated[bool, Flag("Push over plain HTTP.")] = False
+    insecure_pull: Annotated[bool, Flag("Pull over plain HTTP.")] = False
+    insecure_registry: Annotated[
+        tuple[str, ...], Flag("Registry to talk to over plain HTTP; repeatable.", metavar="HOST")
+    ] = ()
+    skip_tls_verify: Annotated[
+        bool, Flag("Do not verify registries' TLS certificates, neither for push nor pull.")
+    ] = False
+    skip_tls_verify_pull: Annotated[
+        bool, Flag("Do not verify registries' TLS certificates when pulling.")
+    ] = False
+    skip_tls_verify_registry: Annotated[
+        tuple[str, ...],
+        Flag("Registry whose TLS certificate is not verified; repeatable.", metavar="HOST"),
+    ] = ()
+    registry_certificate: Annotated[
+        tuple[tuple[str, str], ...],
+        Flag("CA certificate for a registry; repeatable.", parse=key_value, metavar="HOST=FILE"),
+    ] = ()
+    image_download_retry: Annotated[
+        int, Flag("How often a failing download is tried again.", metavar="N")
+    ] = 4
+    push_retry: Annotated[int, Flag("How often a failing upload is tried again.", metavar="N")] = 4
+
+    def __post_init__(self) -> None:
+        for name in ("image_download_retry", "push_retry"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"--{name.replace('_', '-')} cannot be negative")
+
+
+class Isolation(Enum):
+    """Where the build's commands run."""
+
+    AUTO = "auto"
+    SANDBOX = "sandbox"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildOptions:
+    """What to build, from what."""
+
+    context: Annotated[str, Flag("Directory with the build context.", metavar="DIRECTORY")] = (
+        "/workspace/"
+    )
+    context_sub_path: Annotated[
+        str, Flag("Directory below the context to use as the context.", metavar="PATH")
+    ] = ""
+    dockerfile: Annotated[
+        str, Flag("The Dockerfile: looked for here, then in the context.", metavar="FILE")
+    ] = "Dockerfile"
+    target: Annotated[str, Flag("Stage to build instead of the last.", metavar="STAGE")] = ""
+    build_arg: Annotated[
+        tuple[tuple[str, str | None], ...],
+        Flag(
+            "Value for an ARG; without value it comes from the environment; repeatable.",
+            parse=build_arg,
+            metavar="NAME[=VALUE]",
+        ),
+    ] = ()
+    custom_platform: Annotated[
+        Platform | None,
+        Flag(
+            "Platform to build for, instead of this machine's.",
+            parse=Platform.parse,
+            aliases=("--customPlatform",),
+            metavar="OS/ARCH[/VARIANT]",
+        ),
+    ] = None
+    isolation: Annotated[
+        Isolation, Flag("Where commands run: auto or sandbox.", parse=Isolation)
+    ] = Isolation.AUTO
+    kaniko_dir: Annotated[
+        Path | None,
+        Flag(
+            "Directory for the build's own files; it must not be on an overlay file system.",
+            metavar="DIRECTORY",
+        ),
+    ] = None
+    cache: Annotated[
+        bool, Flag("Use the base images cached in --cache-dir, and keep them unpacked there.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputOptions:
+    """Where the image goes, and what is said about it."""
+
+    destination: Annotated[
+        tuple[Reference, ...],
+        Flag("Where to push the image; repeatable.", parse=Reference.parse, metavar="IMAGE"),
+    ] = ()
+    no_push: Annotated[bool, Flag("Build, but do not push.")] = False
+    tar_path: Annotated[
+        Path | None,
+        Flag("Write the image as a docker-save tarball.", aliases=("--tarPath",), metavar="FILE"),
+    ] = None
+    oci_layout_path: Annotated[
+        Path | None, Flag("Write the image as an OCI image layout.", metavar="DIRECTORY")
+    ] = None
+    digest_file: Annotated[
+        Path | None, Flag("Write the image's digest to this file.", metavar="FILE")
+    ] = None
+    label: Annotated[
+        tuple[tuple[str, str], ...],
+        Flag("Label of the image; repeatable.", parse=key_value, metavar="KEY=VALUE"),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        if not self.destination and not self.no_push:
+            raise UsageError(
+                "nowhere to push the image to", hint="name a --destination, or use --no-push"
+            )
+        for reference in self.destination:
+            if reference.digest is not None:
+                raise UsageError(
+                    f"{reference} names a digest; a destination has a tag",
+                    hint=f"push to {reference.repository}:TAG",
+                )
+
+
+class LogFormat(Enum):
+    """How progress is shown."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    COLOR = "color"
+    JSON = "json"
+
+
+class Verbosity(Enum):
+    """How much is shown; the names are those of Go kaniko's users."""
+
+    PANIC = "panic"
+    FATAL = "fatal"
+    ERROR = "error"
+    WARN = "warn"
+    INFO = "info"
+    DEBUG = "debug"
+    TRACE = "trace"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogOptions:
+    """What the user sees, on stderr."""
+
+    verbosity: Annotated[
+        Verbosity,
+        Flag("How much to show: panic, fatal, error, warn, info, debug, trace.", parse=Verbosity),
+    ] = Verbosity.INFO
+    log_format: Annotated[
+        LogFormat,
+        Flag(
+            "How to show it: text, color, json; auto shows live progress on a terminal.",
+            parse=LogFormat,
+        ),
+    ] = LogFormat.AUTO
+    log_timestamp: Annotated[bool, Flag("Begin each line with the time.")] = False
+
+
+__all__ = [
+    "BuildOptions",
+    "CacheOptions",
+    "Flag",
+    "Isolation",
+    "LogFormat",
+    "LogOptions",
+    "OutputOptions",
+    "RegistryOptions",
+    "Verbosity",
+    "build_arg",
+    "duration",
+    "key_value",
+]
