@@ -41,18 +41,34 @@ class Flag:
     hidden: bool = False
 
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+# Nanoseconds. Go counts them in 63 bits: about 292 years.
+_UNITS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_LONGEST = (1 << 63) - 1
+_DURATION = re.compile(r"(\d*)(?:\.(\d*))?(ns|us|µs|ms|s|m|h)")
 
 
 def duration(text: str) -> timedelta:
     """Read Go's form of durations: ``336h``, ``1h30m``, ``0``; raise UsageError otherwise."""
     if text == "0":
         return timedelta(0)
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    total, end = 0, 0
+    for part in _DURATION.finditer(text):
+        whole, fraction, unit = part[1], part[2] or "", _UNITS[part[3]]
+        if part.start() != end or not whole + fraction:
+            break
+        total += int(whole or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
+        end = part.end()
+    if not text or end != len(text) or total > _LONGEST:
         raise UsageError(f"{text!r} is not a duration", hint="a duration looks like 336h or 1h30m")
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in parts))
+    return timedelta(microseconds=total // 1000)
 
 
 def key_value(text: str) -> tuple[str, str]:
@@ -160,7 +176,7 @@ class BuildOptions:
         ),
     ] = None
     isolation: Annotated[
-        Isolation, Flag("Where commands run: auto or sandbox.", parse=Isolation)
+        Isolation, Flag("Where commands run: auto or sandbox.", parse=Isolation, metavar="MODE")
     ] = Isolation.AUTO
     kaniko_dir: Annotated[
         Path | None,
@@ -172,6 +188,46 @@ class BuildOptions:
     cache: Annotated[
         bool, Flag("Use the base images cached in --cache-dir, and keep them unpacked there.")
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WarmOptions:
+    """Which images to put into the cache."""
+
+    image: Annotated[
+        tuple[Reference, ...],
+        Flag("Image to cache; repeatable.", parse=Reference.parse, metavar="IMAGE"),
+    ] = ()
+    dockerfile: Annotated[
+        Path | None,
+        Flag("Cache every image that this Dockerfile names in FROM and COPY.", metavar="FILE"),
+    ] = None
+    build_arg: Annotated[
+        tuple[tuple[str, str | None], ...],
+        Flag(
+            "Value for an ARG of the Dockerfile; without value it comes from the environment; "
+            "repeatable.",
+            parse=build_arg,
+            metavar="NAME[=VALUE]",
+        ),
+    ] = ()
+    custom_platform: Annotated[
+        Platform | None,
+        Flag(
+            "Platform to cache images for, instead of this machine's.",
+            parse=Platform.parse,
+            aliases=("--customPlatform",),
+            metavar="OS/ARCH[/VARIANT]",
+        ),
+    ] = None
+    force: Annotated[bool, Flag("Fetch and replace images that are cached already.")] = False
+
+    def __post_init__(self) -> None:
+        if not self.image and self.dockerfile is None:
+            raise UsageError(
+                "no image to warm",
+                hint="name one with --image, or a Dockerfile with --dockerfile",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,13 +294,18 @@ class LogOptions:
 
     verbosity: Annotated[
         Verbosity,
-        Flag("How much to show: panic, fatal, error, warn, info, debug, trace.", parse=Verbosity),
+        Flag(
+            "How much to show: panic, fatal, error, warn, info, debug, trace.",
+            parse=Verbosity,
+            metavar="LEVEL",
+        ),
     ] = Verbosity.INFO
     log_format: Annotated[
         LogFormat,
         Flag(
             "How to show it: text, color, json; auto shows live progress on a terminal.",
             parse=LogFormat,
+            metavar="FORMAT",
         ),
     ] = LogFormat.AUTO
     log_timestamp: Annotated[bool, Flag("Begin each line with the time.")] = False
@@ -260,6 +321,7 @@ __all__ = [
     "OutputOptions",
     "RegistryOptions",
     "Verbosity",
+    "WarmOptions",
     "build_arg",
     "duration",
     "key_value",

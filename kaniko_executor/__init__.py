@@ -1,0 +1,1 @@
+"""The program kaniko-executor: builds an image from a Dockerfile, and pushes it."""

@@ -1,0 +1,1 @@
+"""The program kaniko-warmer: fills a directory with base images ahead of builds."""

@@ -1,71 +1,261 @@
 """The tar dialect of layers: entries, whiteouts, and both directions as streams.
 
-STUB OF THE INTERFACE - owned by the layers helper, who replaces this file. The names and
-fields below are the contract that others code against.
+What is written depends on the entries alone: ustar headers, a PAX header only where one is
+needed, no user names, no access or change times. What is read is described in ``tarreader``.
+
+Source: OCI image-spec v1.1, layer.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import BinaryIO
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, BinaryIO
 
-# Docker and OCI: image-spec v1.1, layer.md, "Whiteouts".
-WHITEOUT_PREFIX = b".wh."
-OPAQUE_MARK = b".wh..wh..opq"
+from kaniko_core.errors import ContentError, disk_error
+from kaniko_core.oci import pax, tarheader
+from kaniko_core.oci.entry import OPAQUE_MARK, WHITEOUT_PREFIX, Entry, Kind
+from kaniko_core.oci.tarheader import (
+    BLOCK,
+    LARGEST_ID,
+    LARGEST_NUMBER,
+    LONGEST_FIELD,
+    NANOSECONDS,
+    readable,
+)
+from kaniko_core.oci.tarreader import TarReader
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
-class Kind(Enum):
-    """What an entry makes; values are tar type flags, but for the two whiteouts."""
+# Bytes in each chunk of a written tar, but for the last.
+CHUNK = 1 << 20
 
-    FILE = b"0"
-    HARDLINK = b"1"
-    SYMLINK = b"2"
-    CHARACTER = b"3"
-    BLOCK = b"4"
-    DIRECTORY = b"5"
-    FIFO = b"6"
-    WHITEOUT = b"W"  # removes `name` of the layers below
-    OPAQUE = b"O"  # hides everything that the layers below have in the directory `name`
-
-
-@dataclass(slots=True)
-class Entry:
-    """One member of a layer.
-
-    Attributes:
-        name: relative to the root, without leading or trailing slash, never with ``..``;
-            ``b""`` is the root directory itself.
-        mode: permission bits only (at most 0o7777).
-        size: bytes of content; 0 for everything but FILE.
-        mtime_ns: nanoseconds since the epoch.
-        link: target of a SYMLINK as stored, or of a HARDLINK relative to the root (as `name`).
-        xattrs: extended attributes by full name (``b"security.capability"``).
-        device: (major, minor) of CHARACTER and BLOCK.
-        content: for a FILE to be *written*: opens its bytes (``size`` of them) as an
-            unbuffered or buffered binary stream; the caller closes it. A host path (bytes)
-            is the fast form of the same. None where size is 0 or the entry was read.
-    """
-
-    name: bytes
-    kind: Kind
-    mode: int = 0
-    uid: int = 0
-    gid: int = 0
-    size: int = 0
-    mtime_ns: int = 0
-    link: bytes = b""
-    xattrs: dict[bytes, bytes] = field(default_factory=dict)
-    device: tuple[int, int] = (0, 0)
-    content: bytes | Callable[[], BinaryIO] | None = None
+_ZEROS = bytes(64 << 10)
+_CONTENT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def read_entries(stream: BinaryIO) -> Iterator[tuple[Entry, BinaryIO]]:
-    """Yield each entry of an uncompressed tar, with a stream over its content."""
-    raise NotImplementedError
+    """Yield each entry of an uncompressed tar, with a stream over its content.
+
+    The stream is closed when the next entry is asked for; what was not read of it is skipped.
+    Holes of sparse files read as zeros. The tar is read to its very end.
+
+    Raises:
+        ContentError: the archive is damaged or incomplete.
+        UnsafeEntry: a name could leave the root.
+    """
+    reader = TarReader(stream)
+    while (entry := reader.next()) is not None:
+        with io.BufferedReader(_Content(reader, entry.size)) as content:
+            yield entry, content
+
+
+class _Content(io.RawIOBase):
+    """The content of a reader's current entry."""
+
+    def __init__(self, reader: TarReader, size: int) -> None:
+        super().__init__()
+        self._reader = reader
+        self._size = size
+        self._position = 0
+        segments = reader.segments
+        self._segments = iter([(0, size)] if segments is None else segments)
+        self._start = self._end = 0  # of the segment that is being read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        while self._position == self._end < self._size:
+            self._start, length = next(self._segments, (self._size, 0))
+            self._end = self._start + length
+            if self._start > self._position:
+                break
+        if self._position < self._start:
+            count = min(len(view), self._start - self._position, len(_ZEROS))
+            view[:count] = _ZEROS[:count]
+        else:
+            piece = self._reader.take(min(len(view), self._end - self._position))
+            count = len(piece)
+            view[:count] = piece
+        self._position += count
+        return count
 
 
 def tar_stream(entries: Iterable[Entry]) -> Iterator[bytes]:
-    """Yield the tar of *entries* in chunks of about a megabyte."""
-    raise NotImplementedError
+    """Yield the tar of *entries*, in their order, in chunks of ``CHUNK`` bytes.
+
+    Raises:
+        ContentError: a file changed while it was read, or cannot be stored in a layer.
+        DiskError: a file cannot be read.
+    """
+    buffer = _Buffer()
+    for entry in entries:
+        yield from buffer.add(_headers(entry))
+        if entry.kind is Kind.FILE and entry.size:
+            yield from _content(entry, buffer)
+            yield from buffer.add(_ZEROS[: -entry.size % BLOCK])
+    yield from buffer.add(tarheader.END_OF_ARCHIVE)
+    if rest := buffer.take():
+        yield rest
+
+
+class _Buffer:
+    """Where headers and contents are collected, handed out whenever a chunk is full."""
+
+    def __init__(self) -> None:
+        # One byte more than a chunk: room to see that a file is longer than it should be.
+        self._view = memoryview(bytearray(CHUNK + 1))
+        self._used = 0
+
+    def add(self, data: bytes) -> Sequence[bytes]:
+        """Append *data*, at most a chunk of it; return the chunk that it filled, if it did."""
+        end = self._used + len(data)
+        if end < CHUNK:
+            self._view[self._used : end] = data
+            self._used = end
+            return ()
+        room = CHUNK - self._used
+        self._view[self._used : CHUNK] = data[:room]
+        self._used = CHUNK
+        full = self.take()
+        self._used = len(data) - room
+        self._view[: self._used] = data[room:]
+        return (full,)
+
+    def fill(self, read: Callable[[memoryview], int], wanted: int) -> int:
+        """Read up to *wanted* bytes and return how many there are; more if there were more."""
+        # Asking for one byte more saves the read that would tell that the file has ended.
+        limit = min(wanted + 1, CHUNK - self._used + (wanted <= CHUNK - self._used))
+        count = read(self._view[self._used : self._used + limit])
+        self._used += count
+        return count
+
+    @property
+    def full(self) -> bool:
+        return self._used >= CHUNK
+
+    def take(self) -> bytes:
+        """Return what was collected, and begin anew."""
+        chunk = bytes(self._view[: self._used])
+        self._used = 0
+        return chunk
+
+
+def _content(entry: Entry, buffer: _Buffer) -> Iterator[bytes]:
+    name = readable(entry.name)
+    try:
+        read, close = _opened(entry)
+        try:
+            left = entry.size
+            while left:
+                count = buffer.fill(read, left)
+                if not 0 < count <= left:
+                    raise ContentError(
+                        f"{name} changed while it was read",
+                        hint="something writes to it; try again when it does not",
+                    )
+                left -= count
+                if buffer.full:
+                    yield buffer.take()
+        finally:
+            close()
+    except OSError as error:
+        raise disk_error(error, "read", name) from error
+
+
+def _opened(entry: Entry) -> tuple[Callable[[memoryview], int], Callable[[], None]]:
+    """Return a function that reads into a buffer, and one that closes."""
+    content = entry.content
+    assert content is not None, f"{entry.name!r} has a size and no content"
+    if isinstance(content, bytes):
+        fd = os.open(content, _CONTENT_FLAGS)
+        return (lambda view: os.readv(fd, (view,))), (lambda: os.close(fd))
+    stream = content()
+
+    def read(view: memoryview) -> int:
+        data = stream.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    return read, stream.close
+
+
+def _headers(entry: Entry) -> bytes:
+    """Return the header blocks of *entry*: one where everything fits, else PAX blocks before it."""
+    kind = entry.kind
+    stored = _stored_name(entry)
+    extra: list[tuple[bytes, bytes]] = []
+    name, prefix, link = stored, b"", b""
+    if len(stored) > LONGEST_FIELD or not stored.isascii():
+        prefix, name = tarheader.split(stored) or (b"", stored[:LONGEST_FIELD])
+        if not prefix:
+            extra.append((b"path", stored))
+    if kind is Kind.SYMLINK or kind is Kind.HARDLINK:
+        link = entry.link
+        if len(link) > LONGEST_FIELD or not link.isascii():
+            extra.append((b"linkpath", link))
+            link = link[:LONGEST_FIELD]
+    size = entry.size if kind is Kind.FILE else 0
+    device = entry.device if kind is Kind.CHARACTER or kind is Kind.BLOCK else (0, 0)
+    uid, gid, seconds = entry.uid, entry.gid, entry.mtime_ns // NANOSECONDS
+    if size > LARGEST_NUMBER:
+        extra.append((b"size", b"%d" % size))
+        size = 0
+    if uid > LARGEST_ID:
+        extra.append((b"uid", b"%d" % uid))
+        uid = 0
+    if gid > LARGEST_ID:
+        extra.append((b"gid", b"%d" % gid))
+        gid = 0
+    if entry.mtime_ns % NANOSECONDS or not 0 <= seconds <= LARGEST_NUMBER:
+        extra.append((b"mtime", pax.time(entry.mtime_ns)))
+        seconds = min(max(seconds, 0), LARGEST_NUMBER)
+    for key in sorted(entry.xattrs):
+        extra.append((pax.xattr_key(key), entry.xattrs[key]))
+    numbers = (entry.mode & 0o7777, uid, gid, size, seconds)
+    flag = _TYPE_FLAGS[kind]
+    block = tarheader.block(name, numbers, flag, link=link, prefix=prefix, device=device)
+    return pax.blocks(extra) + block if extra else block
+
+
+# Whiteouts are empty files with special names.
+_TYPE_FLAGS = {kind: kind.value for kind in Kind} | {
+    Kind.WHITEOUT: Kind.FILE.value,
+    Kind.OPAQUE: Kind.FILE.value,
+}
+
+
+def _stored_name(entry: Entry) -> bytes:
+    name = entry.name
+    match entry.kind:
+        case Kind.DIRECTORY:
+            stored = name + b"/" if name else b"./"
+        case Kind.WHITEOUT:
+            directory, slash, base = name.rpartition(b"/")
+            return directory + slash + WHITEOUT_PREFIX + base
+        case Kind.OPAQUE:
+            return name + b"/" + OPAQUE_MARK if name else OPAQUE_MARK
+        case _:
+            stored = name
+    if WHITEOUT_PREFIX in name and name.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
+        raise ContentError(
+            f"{readable(name)} cannot be stored in a layer: there, names that begin with .wh. "
+            "mean that a file was deleted",
+            hint="remove it in the instruction that makes it, or rename it",
+        )
+    return stored
+
+
+__all__ = [
+    "CHUNK",
+    "OPAQUE_MARK",
+    "WHITEOUT_PREFIX",
+    "Entry",
+    "Kind",
+    "read_entries",
+    "tar_stream",
+]

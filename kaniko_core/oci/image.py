@@ -116,6 +116,19 @@ def compose(config: ImageConfig, layers: tuple[Layer, ...], *, docker: bool) -> 
     return Image.of(manifest.to_bytes(), raw_config, layers)
 
 
+def with_oci_types(image: Image) -> Image:
+    """Return *image* with OCI's media types: the same config and layers, another digest."""
+    if not image.is_docker:
+        return image
+    manifest = replace(
+        image.manifest,
+        media_type=MediaType.OCI_MANIFEST,
+        config=replace(image.manifest.config, media_type=MediaType.OCI_CONFIG),
+        layers=tuple(_in_family(layer, docker=False) for layer in image.manifest.layers),
+    )
+    return Image.of(manifest.to_bytes(), image.raw_config, image.layers)
+
+
 _TO_OCI = {
     MediaType.DOCKER_LAYER: MediaType.OCI_LAYER,
     MediaType.DOCKER_LAYER_GZIP: MediaType.OCI_LAYER_GZIP,
@@ -147,4 +160,4 @@ class ImageStore(Protocol):
         """
 
 
-__all__ = ["Image", "ImageStore", "Layer", "compose"]
+__all__ = ["Image", "ImageStore", "Layer", "compose", "with_oci_types"]

@@ -50,7 +50,7 @@ class Descriptor:
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
     platform: Platform | None = None
-    extra: Json = _NOTHING
+    extra: Json = field(default_factory=lambda: _NOTHING)
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
@@ -94,7 +94,7 @@ class Manifest:
     config: Descriptor
     layers: tuple[Descriptor, ...]
     annotations: Mapping[str, str] = field(default_factory=dict)
-    extra: Json = _NOTHING
+    extra: Json = field(default_factory=lambda: _NOTHING)
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -134,7 +134,7 @@ class Index:
     media_type: str
     manifests: tuple[Descriptor, ...]
     annotations: Mapping[str, str] = field(default_factory=dict)
-    extra: Json = _NOTHING
+    extra: Json = field(default_factory=lambda: _NOTHING)
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -181,7 +181,7 @@ class History:
     comment: str = ""
     author: str = ""
     empty_layer: bool = False
-    extra: Json = _NOTHING
+    extra: Json = field(default_factory=lambda: _NOTHING)
 
     @classmethod
     def from_json(cls, data: Json) -> Self:
@@ -228,7 +228,7 @@ class RuntimeConfig:
     healthcheck: Json | None = None
     on_build: tuple[str, ...] = ()
     shell: tuple[str, ...] | None = None
-    extra: Json = _NOTHING
+    extra: Json = field(default_factory=lambda: _NOTHING)
 
     _KNOWN = frozenset(
         "User ExposedPorts Env Entrypoint Cmd Volumes WorkingDir Labels StopSignal "
@@ -259,7 +259,7 @@ class RuntimeConfig:
         data: dict[str, Any] = {
             "User": self.user,
             "ExposedPorts": {port: {} for port in sorted(self.exposed_ports)},
-            "Env": list(self.env),
+            "Env": list(self.env) or None,
             "Entrypoint": None if self.entrypoint is None else list(self.entrypoint),
             "Cmd": None if self.cmd is None else list(self.cmd),
             "Volumes": {path: {} for path in sorted(self.volumes)},
@@ -267,7 +267,7 @@ class RuntimeConfig:
             "Labels": {key: self.labels[key] for key in sorted(self.labels)},
             "StopSignal": self.stop_signal,
             "Healthcheck": None if self.healthcheck is None else dict(self.healthcheck),
-            "OnBuild": list(self.on_build),
+            "OnBuild": list(self.on_build) or None,
             "Shell": None if self.shell is None else list(self.shell),
         }
         return {k: v for k, v in data.items() if v or v == []} | dict(self.extra)
@@ -287,7 +287,7 @@ class ImageConfig:
     history: tuple[History, ...] = ()
     created: str | None = None
     author: str = ""
-    extra: Json = _NOTHING
+    extra: Json = field(default_factory=lambda: _NOTHING)
 
     _KNOWN = frozenset(
         "architecture os variant os.version config rootfs history created author".split()

@@ -1,8 +1,9 @@
-"""What a command is, and what can run one."""
+"""What a command is, and what it finds mounted."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +26,49 @@ class Process:
     gid: int = 0
     groups: tuple[int, ...] = ()
     network: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """Show *source* at *target*: a directory or a file.
+
+    Attributes:
+        target: absolute, inside the root of the command.
+        base: a directory of the host, or a root that is mounted by the same sandbox (its
+            number): what *source* is resolved inside, symbolic links too.
+        source: a path inside *base*; the default is *base* itself.
+        writable: what the command writes stays in *source*. To throw it away, mount an
+            overlay of the source first, and bind that.
+    """
+
+    target: str
+    base: Path | int
+    source: str = "/"
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TmpfsMount:
+    """An empty directory in memory at *target*; *size* in bytes, 0 for half the memory."""
+
+    target: str
+    size: int = 0
+    mode: int = 0o1777
+
+
+@dataclass(frozen=True, slots=True)
+class FileMount:
+    """A file in memory at *target* that holds *data*, such as a secret."""
+
+    target: str
+    data: bytes
+    mode: int = 0o400
+    uid: int = 0
+    gid: int = 0
+
+    def __repr__(self) -> str:
+        """Name the place, never the secret."""
+        return f"FileMount({self.target!r}, {len(self.data)} bytes)"
+
+
+Mount = BindMount | TmpfsMount | FileMount

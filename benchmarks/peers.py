@@ -1,0 +1,133 @@
+"""The builders: which commands each runs, and how each is brought to a scenario's start."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from integration.readers import Buildah, remove_storage
+
+Commands = Sequence[Sequence[str]]
+
+
+class Peer(Protocol):
+    """A builder with a directory of its own."""
+
+    @property
+    def name(self) -> str:
+        """How the table calls it."""
+
+    def empty(self) -> None:
+        """Remove everything that earlier builds left."""
+
+    def warm(self, base: str) -> Commands:
+        """Return the commands that bring *base* to this machine ahead of builds."""
+
+    def build(self, context: Path, base: str, destination: str) -> Commands:
+        """Return the commands that build *context* on *base* and push it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """kaniko-executor and kaniko-warmer, of this work tree."""
+
+    directory: Path
+    name: str = "ours"
+
+    def empty(self) -> None:
+        """Remove the cache and the work directory."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        (self.directory / "work").mkdir(parents=True)
+
+    def warm(self, base: str) -> Commands:
+        """Run the warmer."""
+        return [
+            [
+                *(sys.executable, "-m", "kaniko_warmer", "--image", base, "--insecure-pull"),
+                *("--cache-dir", str(self.directory / "cache")),
+            ]
+        ]
+
+    def build(self, context: Path, base: str, destination: str) -> Commands:
+        """Run the executor, with the cache that the warmer may have filled."""
+        return [
+            [
+                *(sys.executable, "-m", "kaniko_executor", "--context", str(context)),
+                *("--build-arg", f"BASE={base}", "--destination", destination),
+                *("--cache", "--cache-dir", str(self.directory / "cache")),
+                *("--kaniko-dir", str(self.directory / "work"), "--insecure", "--insecure-pull"),
+            ]
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildahPeer:
+    """Debian's buildah, as root, in chroots; one layer for all instructions unless *layers*."""
+
+    directory: Path
+    layers: bool = False
+
+    @property
+    def name(self) -> str:
+        """Say whether each instruction makes a layer, as it does with us."""
+        return "buildah-layers" if self.layers else "buildah"
+
+    def empty(self) -> None:
+        """Remove its storage."""
+        remove_storage(self.directory)
+
+    def warm(self, base: str) -> Commands:
+        """Pull the base image into the storage."""
+        return [Buildah(self.directory).command("pull", "--quiet", "--tls-verify=false", base)]
+
+    def build(self, context: Path, base: str, destination: str) -> Commands:
+        """Build, then push: two commands, for the first cannot push."""
+        run = Buildah(self.directory).command
+        flags = ("--isolation=chroot", "--tls-verify=false", f"--layers={self.layers}".lower())
+        return [
+            run("bud", *flags, "--build-arg", f"BASE={base}", "-t", destination, context),
+            run("push", "--quiet", "--tls-verify=false", destination),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A builder that a TOML file describes: ``name``, ``warm`` and ``build``.
+
+    ``warm`` and ``build`` are lists of command lines (lists of strings), in which
+    ``{base}``, ``{context}``, ``{destination}`` and ``{directory}`` are filled in.
+    """
+
+    name: str
+    directory: Path
+    _warm: Commands
+    _build: Commands
+
+    @classmethod
+    def read(cls, path: Path, directory: Path) -> Described:
+        """Read the description at *path*; the builder may keep its files in *directory*."""
+        text = tomllib.loads(path.read_text())
+        return cls(text["name"], directory, text.get("warm", []), text["build"])
+
+    def empty(self) -> None:
+        """Remove its directory."""
+        remove_storage(self.directory)
+        self.directory.mkdir(parents=True)
+
+    def warm(self, base: str) -> Commands:
+        """Fill in the commands for warming."""
+        return self._filled(self._warm, {"base": base})
+
+    def build(self, context: Path, base: str, destination: str) -> Commands:
+        """Fill in the commands for building."""
+        values = {"base": base, "context": str(context), "destination": destination}
+        return self._filled(self._build, values)
+
+    def _filled(self, commands: Commands, values: Mapping[str, str]) -> Commands:
+        known = {**values, "directory": str(self.directory)}
+        return [[word.format_map(known) for word in command] for command in commands]

@@ -1,0 +1,1 @@
+"""Tests against the real world: registries, base images, other builders and runtimes."""

@@ -1,0 +1,132 @@
+"""From a name to an image: the cache of base images first, then the registry.
+
+With ``--cache`` an image named by digest needs no network, one named by tag needs one HEAD,
+and where the registry cannot be reached the tag means what it meant when it was last warmed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from kaniko_core.builder.plan import ImageBase
+from kaniko_core.cache.images import Freshness, ImageCache
+from kaniko_core.errors import NotFound, RegistryError
+from kaniko_core.oci.digest import Digest
+from kaniko_core.oci.image import Image
+from kaniko_core.progress import Noted, Progress, Warned
+from kaniko_core.registry.client import Registry
+
+
+class BaseImages:
+    """Finds each image once, however many stages name it; safe to use from several threads."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        cache: ImageCache | None,
+        progress: Progress,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._registry = registry
+        self._lookup = None if cache is None else _CachedImages(registry, cache, progress, now)
+        self._found: dict[ImageBase, Image] = {}
+        self._guard = threading.Lock()
+        self._locks: dict[ImageBase, threading.Lock] = {}
+
+    def find(self, wanted: ImageBase) -> Image:
+        """Return the image, its layers not yet fetched.
+
+        Raises:
+            NotFound: the registry has no such image.
+            RegistryError: the registry cannot be asked, and the cache does not have the image.
+        """
+        with self._guard:
+            lock = self._locks.setdefault(wanted, threading.Lock())
+        with lock:
+            if wanted not in self._found:
+                cached = self._lookup.find(wanted) if self._lookup else None
+                self._found[wanted] = cached or self._pull(wanted)
+            return self._found[wanted]
+
+    def _pull(self, wanted: ImageBase) -> Image:
+        image = self._registry.get(wanted.reference, wanted.platform)
+        if image is None:
+            raise _missing(wanted)
+        return image
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Which image a name means, and how sure we are."""
+
+    digest: Digest
+    # The registry could not be asked: an entry past its time is better than none.
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedImages:
+    registry: Registry
+    cache: ImageCache
+    progress: Progress
+    now: Callable[[], datetime]
+
+    def find(self, wanted: ImageBase) -> Image | None:
+        """Return the image if the cache has a good one; say why where it has not."""
+        known = self._known(wanted)
+        found = self.cache.look_up(known.digest)
+        if found.freshness is Freshness.FRESH or (known.offline and found.image is not None):
+            self.progress(Noted(f"{wanted.name} is in the cache ({known.digest})"))
+            return found.image
+        message = self.cache.explain(found, wanted.name)
+        if found.freshness in (Freshness.DAMAGED, Freshness.UNREADABLE):
+            self.progress(Warned(message))
+        else:
+            self.progress(Noted(message))
+        return None
+
+    def _known(self, wanted: ImageBase) -> _Known:
+        """Ask as little as can be: nothing for a digest, one HEAD for a tag."""
+        remembered = self.cache.recall(wanted.reference, wanted.platform)
+        if wanted.reference.digest is not None:
+            # A digest never changes its meaning: either it is an image's own, or an index's,
+            # and then the warmer remembered which image of it serves the platform.
+            return _Known(remembered.image if remembered else wanted.reference.digest)
+        try:
+            listed = self.registry.head(wanted.reference)
+        except RegistryError as error:
+            if error.status is not None and not error.temporary:
+                raise
+            if remembered is None or self.cache.get(remembered.image) is None:
+                raise
+            self._warn_offline(wanted, remembered.image, remembered.when, error)
+            return _Known(remembered.image, offline=True)
+        if listed is None:
+            raise _missing(wanted)
+        if remembered is not None and remembered.listed == listed.digest:
+            return _Known(remembered.image)
+        return _Known(listed.digest)
+
+    def _warn_offline(
+        self, wanted: ImageBase, digest: Digest, when: datetime, error: RegistryError
+    ) -> None:
+        days = (self.now() - when).days
+        age = "today" if days < 1 else "yesterday" if days == 1 else f"{days} days ago"
+        self.progress(
+            Warned(
+                f"{error}; using {wanted.name} as it was warmed {age} "
+                f"({when:%Y-%m-%d %H:%M} UTC, {digest})",
+                hint="the tag may mean a newer image by now; build again when the registry is back",
+            )
+        )
+
+
+def _missing(wanted: ImageBase) -> NotFound:
+    return NotFound(
+        f"there is no image {wanted.name} in {wanted.reference.repository.registry}",
+        status=404,
+        hint="check the name and the tag; a private image needs credentials in Docker's config",
+    )

@@ -1,0 +1,323 @@
+"""What instructions mean for the image config: pure, one arm per instruction.
+
+A :class:`StageState` is everything that an instruction can see of those before it but for the
+files: the config, the variables in force, and whether this stage has a CMD of its own.
+Source: the Dockerfile reference; the texts in the history are BuildKit's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TypeVar, assert_never, cast
+
+from kaniko_core.builder import history
+from kaniko_core.dockerfile.instructions import (
+    Add,
+    Arg,
+    Cmd,
+    Command,
+    Copy,
+    Entrypoint,
+    Env,
+    Expose,
+    Healthcheck,
+    Instruction,
+    Label,
+    Maintainer,
+    OnBuild,
+    Run,
+    Shell,
+    Source,
+    StopSignal,
+    User,
+    Volume,
+    Workdir,
+)
+from kaniko_core.dockerfile.paths import workdir_path
+from kaniko_core.dockerfile.ports import expose_ports
+from kaniko_core.dockerfile.scope import Scope, declared
+from kaniko_core.dockerfile.signals import signal_number
+from kaniko_core.dockerfile.words import Lexer
+from kaniko_core.errors import (
+    ContentError,
+    ContextError,
+    DiskError,
+    DockerfileError,
+    KanikoError,
+    UsageError,
+)
+from kaniko_core.oci.platform import Platform
+from kaniko_core.oci.spec import History, ImageConfig, RuntimeConfig
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_SHELL = ("/bin/sh", "-c")
+
+AnyInstruction = TypeVar("AnyInstruction", bound=Instruction)
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """A stage after some of its instructions.
+
+    Attributes:
+        config: the image config so far; its history has an entry per instruction, without
+            times, and its diff IDs are those of the base: layers are not this module's.
+        scope: the variables in force.
+        escape: the Dockerfile's escape character.
+        cmd_set: whether a CMD of this stage was seen; ENTRYPOINT voids only inherited ones.
+        declared: the names of its ARGs, and of those of the stage that it starts from, each with
+            the value that the ARG gave it: empty where it gave none.
+    """
+
+    config: ImageConfig
+    scope: Scope
+    escape: str = "\\"
+    cmd_set: bool = False
+    declared: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def workdir(self) -> str:
+        """The working directory, as WORKDIR left it: absolute, but perhaps not tidy."""
+        return self.config.config.working_dir or "/"
+
+    @property
+    def shell(self) -> tuple[str, ...]:
+        """What the shell form is handed to."""
+        return self.config.config.shell or DEFAULT_SHELL
+
+    @property
+    def user(self) -> str:
+        """What USER said; empty means root."""
+        return self.config.config.user
+
+
+def scratch(platform: Platform) -> ImageConfig:
+    """Return the config that ``FROM scratch`` starts from."""
+    return ImageConfig(platform, RuntimeConfig(working_dir="/"))
+
+
+def start_stage(base: ImageConfig, arguments: Scope, escape: str = "\\") -> StageState:
+    """Return the state of a stage before its first instruction.
+
+    Args:
+        base: the config of the base image.
+        arguments: the Dockerfile's global scope.
+        escape: the Dockerfile's escape character.
+    """
+    runtime = base.config
+    if "PATH" not in runtime.variables():
+        runtime = replace(runtime, env=(*runtime.env, f"PATH={DEFAULT_PATH}"))
+    if runtime.working_dir:
+        runtime = replace(runtime, working_dir=workdir_path("", runtime.working_dir))
+    # Triggers are for the stage that starts from the image, not for those that start from that.
+    runtime = replace(runtime, on_build=())
+    scope = arguments.stage(runtime.variables())
+    return StageState(replace(base, config=runtime, created=None), scope, escape)
+
+
+def configure(
+    state: StageState, instruction: Instruction, build_args: Mapping[str, str]
+) -> StageState:
+    """Return *state* as *instruction* leaves it: config, variables and history.
+
+    RUN, COPY, ADD and WORKDIR change files too; here they only leave their marks.
+
+    Args:
+        state: the stage before it.
+        instruction: as it was parsed; its words are expanded here.
+        build_args: values given by ``--build-arg``.
+
+    Raises:
+        DockerfileError: a word of the instruction cannot be expanded, or means nothing.
+    """
+    instruction = expand(state, instruction)
+    with located(instruction.source):
+        return _configured(state, instruction, build_args)
+
+
+def expand(state: StageState, instruction: AnyInstruction) -> AnyInstruction:
+    """Return *instruction* with its words expanded by the variables in force.
+
+    RUN, CMD, ENTRYPOINT, SHELL, HEALTHCHECK and MAINTAINER are not expanded: what looks like a
+    variable there is the shell's, or plain text. EXPOSE and ARG have rules of their own.
+
+    Raises:
+        DockerfileError: a word cannot be expanded.
+    """
+    lexer = Lexer(state.escape)
+    variables = state.scope.variables
+
+    def word(text: str) -> str:
+        return lexer.expand(text, variables)
+
+    with located(instruction.source):
+        return cast(AnyInstruction, _expanded(instruction, word))
+
+
+def _expanded(instruction: Instruction, word: Callable[[str], str]) -> Instruction:
+    match instruction:
+        case Env() | Label():
+            pairs = tuple((word(key), word(value)) for key, value in instruction.pairs)
+            return replace(instruction, pairs=pairs)
+        case User():
+            return replace(instruction, name=word(instruction.name))
+        case Workdir():
+            return replace(instruction, path=word(instruction.path))
+        case Volume():
+            return replace(instruction, paths=tuple(map(word, instruction.paths)))
+        case StopSignal():
+            return replace(instruction, signal=word(instruction.signal))
+        case Copy() | Add():
+            inline = {f"<<{heredoc.name}" for heredoc in instruction.heredocs}
+            return replace(
+                instruction,
+                sources=tuple(s if s in inline else word(s) for s in instruction.sources),
+                destination=word(instruction.destination),
+                chown=instruction.chown and word(instruction.chown),
+                chmod=instruction.chmod and word(instruction.chmod),
+                exclude=tuple(map(word, instruction.exclude)),
+            )
+        case _:
+            return instruction
+
+
+def _configured(
+    state: StageState, instruction: Instruction, build_args: Mapping[str, str]
+) -> StageState:
+    runtime = state.config.config
+    match instruction:
+        case Env(pairs=pairs):
+            runtime = replace(runtime, env=_with_variables(runtime.env, pairs))
+            state = replace(state, scope=state.scope.with_env(dict(pairs)))
+            return _noted(state, runtime, f"ENV {_pairs_text(pairs)}")
+        case Arg():
+            return _declared(state, instruction, build_args)
+        case Label(pairs=pairs):
+            runtime = replace(runtime, labels={**runtime.labels, **dict(pairs)})
+            return _noted(state, runtime, f"LABEL {_pairs_text(pairs)}")
+        case Cmd(command=command):
+            argv = _argv(state, command)
+            # What Docker for Windows meant by it is long gone; Docker's and BuildKit's images
+            # have it, and a config that differs has another digest.
+            extra = {**runtime.extra, "ArgsEscaped": True}
+            runtime = replace(runtime, cmd=argv, extra=extra)
+            text = f"CMD {history.quoted_words(argv)}"
+            return replace(_noted(state, runtime, text), cmd_set=True)
+        case Entrypoint(command=command):
+            argv = _argv(state, command)
+            # An inherited CMD was written for the ENTRYPOINT that goes with it.
+            cmd = runtime.cmd if state.cmd_set else None
+            runtime = replace(runtime, entrypoint=argv, cmd=cmd)
+            return _noted(state, runtime, f"ENTRYPOINT {history.quoted_words(argv)}")
+        case User(name=name):
+            return _noted(state, replace(runtime, user=name), f"USER {name}")
+        case Expose():
+            return _exposed(state, instruction)
+        case Volume(paths=volumes):
+            if "" in volumes:
+                raise UsageError("VOLUME names an empty path")
+            runtime = replace(runtime, volumes=tuple(dict.fromkeys((*runtime.volumes, *volumes))))
+            return _noted(state, runtime, f"VOLUME {history.words(volumes)}")
+        case StopSignal(signal=signal):
+            signal_number(signal)
+            return _noted(state, replace(runtime, stop_signal=signal), f"STOPSIGNAL {signal}")
+        case Shell(argv=argv):
+            return _noted(state, replace(runtime, shell=argv), f"SHELL {history.words(argv)}")
+        case Healthcheck():
+            check, text = history.healthcheck(instruction)
+            return _noted(state, replace(runtime, healthcheck=check), f"HEALTHCHECK {text}")
+        case Maintainer(name=name):
+            state = replace(state, config=replace(state.config, author=name))
+            return _noted(state, runtime, f"MAINTAINER {name}")
+        case OnBuild(text=text):
+            # A trigger leaves no trace in the history before it fires.
+            runtime = replace(runtime, on_build=(*runtime.on_build, text))
+            return replace(state, config=replace(state.config, config=runtime))
+        case Workdir(path=path):
+            runtime = replace(runtime, working_dir=workdir_path(runtime.working_dir, path))
+            return _with(state, runtime, history.workdir_entry(runtime.working_dir))
+        case Run():
+            argv = command_line(state, instruction)
+            variables = state.scope.variables
+            seen = {name: variables.get(name, value) for name, value in state.declared.items()}
+            return _with(state, runtime, history.run_entry(argv, seen))
+        case Copy() | Add():
+            return _with(state, runtime, history.copy_entry(instruction))
+        case _:
+            assert_never(instruction)
+
+
+def command_line(state: StageState, run: Run) -> tuple[str, ...]:
+    """Return what RUN executes: its own words, or the stage's SHELL with its text."""
+    if not run.command.shell:
+        return run.command.argv
+    return (*state.shell, history.run_text(" ".join(run.command.argv), run.heredocs))
+
+
+def _argv(state: StageState, command: Command) -> tuple[str, ...]:
+    return (*state.shell, " ".join(command.argv)) if command.shell else command.argv
+
+
+def _with_variables(env: Sequence[str], pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    # A variable keeps the place that it first had.
+    places = {item.partition("=")[0]: item for item in env}
+    places.update((name, f"{name}={value}") for name, value in pairs)
+    return tuple(places.values())
+
+
+def _pairs_text(pairs: Iterable[tuple[str, str]]) -> str:
+    return " ".join(f"{name}={value}" for name, value in pairs)
+
+
+def _exposed(state: StageState, instruction: Expose) -> StageState:
+    lexer = Lexer(state.escape)
+    runtime = state.config.config
+    # A variable may hold several ports: words are split after they are expanded.
+    specs = [
+        spec
+        for text in sorted(instruction.ports)  # as BuildKit has it, which shows in the history
+        for spec in lexer.expand_words(text, state.scope.variables)
+    ]
+    ports = tuple(port for spec in specs for port in expose_ports(spec))
+    exposed = tuple(dict.fromkeys((*runtime.exposed_ports, *ports)))
+    return _noted(state, replace(runtime, exposed_ports=exposed), f"EXPOSE {history.words(ports)}")
+
+
+def _declared(state: StageState, instruction: Arg, build_args: Mapping[str, str]) -> StageState:
+    scope, pairs = declared(state.scope, instruction, build_args, Lexer(state.escape))
+    values = [
+        (name, build_args.get(name, scope.inherited.get(name) if default is None else default))
+        for name, default in pairs
+    ]
+    text = " ".join(name if value is None else f"{name}={value}" for name, value in values)
+    own = {name: value or "" for name, value in values}
+    state = replace(state, scope=scope, declared={**state.declared, **own})
+    return _noted(state, state.config.config, f"ARG {text}")
+
+
+def _noted(state: StageState, runtime: RuntimeConfig, text: str) -> StageState:
+    return _with(state, runtime, history.entry(text))
+
+
+def _with(state: StageState, runtime: RuntimeConfig, entry: History) -> StageState:
+    config = replace(state.config, config=runtime, history=(*state.config.history, entry))
+    return replace(state, config=config)
+
+
+@contextmanager
+def located(source: Source) -> Iterator[None]:
+    """Say where in the Dockerfile an error of the block belongs.
+
+    Errors about the world rather than the Dockerfile, such as an unreadable file or a full
+    disk, pass as they are.
+    """
+    try:
+        yield
+    except (DockerfileError, ContextError, ContentError, DiskError):
+        raise
+    except KanikoError as error:
+        raise DockerfileError(
+            str(error), path=source.path, line=source.line, source=source.text, hint=error.hint
+        ) from error

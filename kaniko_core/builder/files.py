@@ -1,0 +1,203 @@
+"""Files of a source tree as entries of a layer: the part of COPY that has to be fast.
+
+A copied directory is walked once, with one ``lstat`` and one ``listxattr`` per file; what
+.dockerignore excludes is not even looked into, unless something below may be included again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from errno import EACCES
+
+from kaniko_core.builder.destination import DESCRIPTIONS, Destination, printable
+from kaniko_core.builder.source import CopySource, Match, reading, unreadable
+from kaniko_core.context.ignore import IgnorePatterns
+from kaniko_core.dockerfile.modes import apply_mode
+from kaniko_core.errors import KanikoError
+from kaniko_core.oci.entry import Entry, Kind
+from kaniko_core.rootfs.tree import file_entry
+
+_ACLS = b"system.posix_acl_"
+
+
+@dataclass(slots=True)
+class Changes:
+    """What ``--chown`` and ``--chmod`` do to copied files; None leaves the source's.
+
+    *chmod* is octal or symbolic, as :mod:`kaniko_core.dockerfile.modes` reads it.
+    """
+
+    owner: tuple[int, int] | None = None
+    chmod: str | None = None
+    _modes: dict[tuple[int, bool], int] = field(default_factory=dict)
+
+    def mode(self, mode: int, is_directory: bool) -> int:
+        """Return the permission bits that a file or directory with *mode* gets."""
+        if self.chmod is None:
+            return mode & 0o7777
+        key = (mode & 0o7777, is_directory)
+        if key not in self._modes:
+            self._modes[key] = apply_mode(self.chmod, *key)
+        return self._modes[key]
+
+
+@dataclass(slots=True)
+class _Directory:
+    """A directory of the source that is being copied.
+
+    Attributes:
+        host: where this process finds it.
+        source: its name in the origin, which .dockerignore speaks of.
+        relative: its name below the directory that was named, which ``--exclude`` speaks of.
+        name: what it becomes.
+        entry: to be put before anything in it; None where that was done.
+        parent: the directory that it is in; None for the one that was named.
+    """
+
+    host: bytes
+    source: bytes
+    relative: bytes
+    name: bytes
+    entry: Entry | None
+    parent: _Directory | None
+
+
+@dataclass(slots=True)
+class FileCopier:
+    """Puts the files of one source word into a destination.
+
+    Attributes:
+        exclude: patterns of ``--exclude``, for names relative to the copied directory.
+    """
+
+    origin: CopySource
+    destination: Destination
+    changes: Changes
+    exclude: IgnorePatterns | None = None
+    _seen: dict[tuple[int, int], object] = field(default_factory=dict)
+    _privileged: bool = field(default_factory=lambda: os.geteuid() == 0)
+
+    @property
+    def _selective(self) -> bool:
+        return self.origin.ignore is not None or self.exclude is not None
+
+    def wants(self, match: Match) -> bool:
+        """Whether ``--exclude`` leaves the file that *match* is."""
+        name = match.path.rpartition(b"/")[2]
+        return self.exclude is None or not self.exclude.ignored(os.fsdecode(name))
+
+    def file(self, match: Match, name: bytes) -> None:
+        """Put the file that *match* is at *name*, whose parent exists."""
+        with reading(self.origin, match.path):
+            self._file(self.origin.root.host_path(match.resolved), match.status, name)
+
+    def contents(self, match: Match, name: bytes) -> None:
+        """Put everything in the directory that *match* is into the directory *name*."""
+        host = self.origin.root.host_path(match.resolved)
+        top = _Directory(host, match.resolved, b"", name, None, None)
+        waiting = [(top, self._children(top))]
+        # Not recursive: trees can be deeper than Python's stack.
+        while waiting:
+            into, children = waiting[-1]
+            child = next(children, None)
+            if child is None:
+                waiting.pop()
+                continue
+            directory = self._child(into, child)
+            if directory is not None:
+                waiting.append((directory, self._children(directory)))
+
+    def _children(self, directory: _Directory) -> Iterator[os.DirEntry[bytes]]:
+        with reading(self.origin, directory.source), os.scandir(directory.host) as found:
+            return iter(sorted(found, key=_name))
+
+    def _child(self, into: _Directory, child: os.DirEntry[bytes]) -> _Directory | None:
+        """Put *child*, or return it where it is a directory to look into."""
+        base = child.name
+        source = into.source + b"/" + base if into.source else base
+        relative = into.relative + b"/" + base if into.relative else base
+        is_directory = child.is_dir(follow_symlinks=False)
+        ignored = False
+        if self._selective:
+            words = os.fsdecode(source), os.fsdecode(relative)
+            ignored = self._ignored(*words)
+            if ignored and not (is_directory and self._may_include_below(*words)):
+                return None
+        name = into.name + b"/" + base if into.name else base
+        try:
+            status = child.stat(follow_symlinks=False)
+            if not is_directory:
+                self._make(into)
+                self._file(child.path, status, name)
+                return None
+            entry = file_entry(name, status, child.path)
+        except OSError as error:
+            raise unreadable(self.origin, source, error) from error
+        if entry is not None:
+            self._change(entry)
+        directory = _Directory(child.path, source, relative, name, entry, into)
+        if not ignored:
+            self._make(directory)
+        return directory
+
+    def _ignored(self, source: str, relative: str) -> bool:
+        ignore, exclude = self.origin.ignore, self.exclude
+        return (ignore is not None and ignore.ignored(source)) or (
+            exclude is not None and exclude.ignored(relative)
+        )
+
+    def _may_include_below(self, source: str, relative: str) -> bool:
+        ignore, exclude = self.origin.ignore, self.exclude
+        return (ignore is not None and ignore.may_include_below(source)) or (
+            exclude is not None and exclude.may_include_below(relative)
+        )
+
+    def _make(self, directory: _Directory | None) -> None:
+        """Put the entries of *directory* and those above it, as far as that was not done yet."""
+        missing = []
+        while directory is not None and directory.entry is not None:
+            missing.append(directory)
+            directory = directory.parent
+        for item in reversed(missing):
+            if item.entry is not None:
+                self._check_place(item.name)
+                self.destination.put(item.entry)
+                item.entry = None
+
+    def _check_place(self, name: bytes) -> None:
+        there = self.destination.kind(name)
+        if there not in (None, Kind.DIRECTORY, Kind.SYMLINK):
+            raise KanikoError(
+                f"/{printable(name)} is a directory in {self.origin.name} and "
+                f"{DESCRIPTIONS[there]} in the image",
+                hint="remove one of them, or choose another destination",
+            )
+
+    def _file(self, host: bytes, status: os.stat_result, name: bytes) -> None:
+        entry = file_entry(name, status, host)
+        if entry is None:
+            return  # a socket: it means something only to the process that listens
+        key = None
+        if entry.kind is Kind.FILE:
+            if status.st_nlink > 1:
+                key = self._seen.setdefault((status.st_dev, status.st_ino), object())
+            # It will be opened when the layer is packed; the person should hear of it now.
+            if not self._privileged and not os.access(host, os.R_OK, effective_ids=True):
+                raise PermissionError(EACCES, os.strerror(EACCES))
+        self._change(entry)
+        self.destination.put(entry, same_file=key)
+
+    def _change(self, entry: Entry) -> None:
+        if self.changes.owner is not None:
+            entry.uid, entry.gid = self.changes.owner
+        if self.changes.chmod is not None and entry.kind is not Kind.SYMLINK:
+            entry.mode = self.changes.mode(entry.mode, entry.kind is Kind.DIRECTORY)
+        if entry.xattrs and not self.origin.keep_owners:
+            # Access control lists name users of the machine that the context comes from.
+            entry.xattrs = {k: v for k, v in entry.xattrs.items() if not k.startswith(_ACLS)}
+
+
+def _name(entry: os.DirEntry[bytes]) -> bytes:
+    return entry.name

@@ -1,0 +1,167 @@
+"""Where the image goes: registries, a tarball, a layout, a digest file.
+
+Everything that can refuse is asked before the build. Layers go out as soon as they are
+made, while later instructions run; the manifests follow when the image is complete.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaniko_core.errors import DiskError, disk_errors
+from kaniko_core.oci.digest import Digest
+from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.layout import LayoutStore
+from kaniko_core.oci.reference import Reference, Repository
+from kaniko_core.oci.tarball import write_tarball
+from kaniko_core.options import OutputOptions
+from kaniko_core.progress import Noted, Progress
+from kaniko_core.registry.client import Registry
+
+# Blobs on their way at once, to all destinations together.
+_UPLOADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build made, and where it is now."""
+
+    digest: Digest
+    image: Image
+    references: tuple[Reference, ...]
+
+
+class Delivery:
+    """The way out for one image, opened before the build by :func:`open_delivery`."""
+
+    def __init__(
+        self,
+        options: OutputOptions,
+        registry: Registry,
+        uploads: ThreadPoolExecutor,
+        progress: Progress,
+    ) -> None:
+        self._options = options
+        self._registry = registry
+        self._uploads = uploads
+        self._progress = progress
+        self._destinations = (
+            ()
+            if options.no_push
+            else tuple(reference.with_default_tag for reference in options.destination)
+        )
+        self._offered: list[Future[None]] = []
+        self._mount_from: tuple[Repository, ...] = ()
+
+    def check(self) -> None:
+        """Find out now what would fail after the build.
+
+        Raises:
+            RegistryError: a destination cannot be pushed to.
+            DiskError: a file or directory cannot be written.
+        """
+        for path in (self._options.tar_path, self._options.digest_file):
+            if path is not None:
+                _check_directory(path.absolute().parent, path)
+        if (layout := self._options.oci_layout_path) is not None:
+            with disk_errors("write an OCI layout to", layout):
+                layout.mkdir(parents=True, exist_ok=True)
+            _check_directory(layout, layout)
+        checks = [self._uploads.submit(self._registry.check_push, r) for r in self._destinations]
+        for check in checks:
+            check.result()
+
+    def needs_bytes_of(self, repository: Repository | None) -> bool:
+        """Whether layers that came from *repository* will be read to be delivered."""
+        if self._options.tar_path is not None or self._options.oci_layout_path is not None:
+            return True
+        return any(
+            repository is None or reference.repository.registry != repository.registry
+            for reference in self._destinations
+        )
+
+    def starts_from(self, repository: Repository) -> None:
+        """Note that the base came from *repository*, whose blobs may be mounted from there."""
+        self._mount_from = (repository,)
+
+    def offer(self, layer: Layer) -> None:
+        """Begin to upload *layer*, which will be part of the image."""
+        for reference in self._destinations[:1]:
+            self._offered.append(
+                self._uploads.submit(
+                    self._registry.upload,
+                    reference.repository,
+                    layer,
+                    mount_from=self._mount_from,
+                )
+            )
+
+    def deliver(self, image: Image) -> BuildResult:
+        """Put *image* everywhere it was asked for."""
+        for upload in self._offered:
+            upload.result()
+        if (tarball := self._options.tar_path) is not None:
+            names = tuple(r.with_default_tag for r in self._options.destination)
+            write_tarball(image, tarball, names)
+            self._progress(Noted(f"wrote {tarball}"))
+        if (layout := self._options.oci_layout_path) is not None:
+            self._write_layout(layout, image)
+        known = self._mount_from
+        for reference in self._destinations:
+            self._registry.put(reference, image, mount_from=known)
+            known = (*known, reference.repository)
+            self._progress(Noted(f"pushed {reference}@{image.digest}"))
+        if (digest_file := self._options.digest_file) is not None:
+            with disk_errors("write the digest to", digest_file):
+                _write_atomically(digest_file, str(image.digest))
+        return BuildResult(image.digest, image, self._destinations)
+
+    def _write_layout(self, path: Path, image: Image) -> None:
+        store = LayoutStore(path)
+        for reference in self._options.destination or (None,):
+            store.put(reference, image)
+        self._progress(Noted(f"wrote {path}"))
+
+
+@contextmanager
+def open_delivery(
+    options: OutputOptions, registry: Registry, progress: Progress
+) -> Iterator[Delivery]:
+    """Check every destination, and yield the way out; uploads end with the block."""
+    with ThreadPoolExecutor(_UPLOADS, thread_name_prefix="push") as uploads:
+        try:
+            delivery = Delivery(options, registry, uploads, progress)
+            delivery.check()
+            yield delivery
+        except BaseException:
+            uploads.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _check_directory(directory: Path, what: Path) -> None:
+    if not directory.is_dir():
+        raise DiskError(
+            f"cannot write {what}: there is no directory {directory}", hint="create it first"
+        )
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise DiskError(
+            f"cannot write {what}: {directory} is not writable",
+            hint="change its permissions, or name another place",
+        )
+    if what.is_dir() and what != directory:
+        raise DiskError(f"cannot write {what}: it is a directory", hint="name a file")
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    # A device or pipe such as /dev/stdout or /dev/termination-log cannot be replaced.
+    if path.exists() and not path.is_file():
+        path.write_text(text)
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)

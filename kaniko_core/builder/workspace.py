@@ -1,0 +1,160 @@
+"""The build's own directory, and what lives as long as the build: sandbox, store, packers.
+
+    <kaniko-dir>/kaniko-build-XXXXXXXX/
+    ├── steps/7/{upper,work}     what RUN number 7 of this build changed
+    ├── blobs/…                  compressed layers on their way to the registry
+    └── layers/…                 unpacked base layers, where no cache directory can hold them
+    <kaniko-dir>/kaniko-build-XXXXXXXX.lock    held while the build lives
+
+A build that was killed leaves its directory; the next one sweeps it away, knowing it by its
+lock that nobody holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from kaniko_core.errors import DiskError, disk_errors
+from kaniko_core.progress import Progress, Warned
+from kaniko_core.rootfs.beneath import Whiteouts
+from kaniko_core.rootfs.store import LayerStore
+from kaniko_core.sandbox.client import Sandbox, open_sandbox
+
+T = TypeVar("T")
+
+_PREFIX = "kaniko-build-"
+# Where builds go unless --kaniko-dir says otherwise: not /tmp, which is often a small
+# tmpfs in memory, while a build's files can be many gigabytes.
+_DEFAULT = Path("/var/tmp")
+# Packing is hashing and compressing, which release the interpreter's lock.
+_PACKERS = 2
+
+
+class Workspace:
+    """The open workspace of one build; safe to use from several threads."""
+
+    def __init__(
+        self,
+        directory: Path,
+        packers: ThreadPoolExecutor,
+        cache_dir: Path | None,
+        progress: Progress,
+        stack: ExitStack,
+    ) -> None:
+        self.directory = directory
+        self.packers = packers
+        self.progress = progress
+        self._cache_dir = cache_dir
+        self._stack = stack
+        self._numbers = itertools.count()
+        self._lock = threading.RLock()
+
+    def fresh(self, kind: str) -> Path:
+        """Return a path below *kind* that nobody else is given; its parent exists."""
+        parent = self.directory / kind
+        parent.mkdir(exist_ok=True)
+        return parent / str(next(self._numbers))
+
+    def keep(self, resource: AbstractContextManager[T]) -> T:
+        """Enter *resource*, and leave it when the build ends."""
+        with self._lock:
+            return self._stack.enter_context(resource)
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """The sandbox, started by the first who asks.
+
+        Raises:
+            SandboxError: the kernel does not let us; the hint says which right is missing.
+        """
+        with self._lock:
+            return self._sandbox
+
+    @property
+    def whiteouts(self) -> Whiteouts:
+        """How layers are unpacked for the sandbox's overlays."""
+        return Whiteouts(self.sandbox.whiteouts)
+
+    @property
+    def store(self) -> LayerStore:
+        """The store of unpacked layers: in the cache directory if that is possible."""
+        with self._lock:
+            return self._store
+
+    def cancel(self) -> None:
+        """End every command that runs, now."""
+        with self._lock:
+            if "_sandbox" in self.__dict__:
+                self._sandbox.close()
+
+    @cached_property
+    def _sandbox(self) -> Sandbox:
+        return self.keep(open_sandbox(self.directory))
+
+    @cached_property
+    def _store(self) -> LayerStore:
+        if self._cache_dir is not None:
+            try:
+                store = LayerStore(self._cache_dir / ".layers", self.whiteouts)
+                self.sandbox.check_lower(store.directory)
+                return store
+            except DiskError as error:
+                self.progress(
+                    Warned(
+                        f"unpacked layers are not kept for later builds: {error}", hint=error.hint
+                    )
+                )
+        return LayerStore(self.directory / "layers", self.whiteouts)
+
+
+@contextmanager
+def open_workspace(
+    kaniko_dir: Path | None, cache_dir: Path | None, progress: Progress
+) -> Iterator[Workspace]:
+    """Make the build's directory, and remove it with everything in it at the end.
+
+    Raises:
+        DiskError: there is no place for it.
+    """
+    from filelock import FileLock
+
+    base = (kaniko_dir or _DEFAULT).absolute()
+    directory = base / f"{_PREFIX}{secrets.token_hex(4)}"
+    # The lock comes first: a directory without one is taken for a leftover.
+    lock = FileLock(f"{directory}.lock", fallback_to_soft=False)
+    with ExitStack() as stack:
+        with disk_errors("keep the build's files in", base):
+            base.mkdir(parents=True, exist_ok=True)
+            _sweep(base)
+            lock.acquire()
+            stack.callback(lock.release)
+            stack.callback(_remove, directory)
+            directory.mkdir(mode=0o700)
+        packers = ThreadPoolExecutor(_PACKERS, thread_name_prefix="pack")
+        inner = stack.enter_context(ExitStack())
+        stack.callback(packers.shutdown, wait=True, cancel_futures=True)
+        yield Workspace(directory, packers, cache_dir, progress, inner)
+
+
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    with suppress(OSError):
+        Path(f"{directory}.lock").unlink()
+
+
+def _sweep(base: Path) -> None:
+    from filelock import FileLock, Timeout
+
+    for lock_file in base.glob(f"{_PREFIX}*.lock"):
+        lock = FileLock(lock_file, fallback_to_soft=False, timeout=0)
+        with suppress(Timeout, OSError), lock:
+            _remove(lock_file.with_suffix(""))

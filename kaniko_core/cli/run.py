@@ -1,0 +1,221 @@
+"""From a program's start to its exit status, and every way in between that it may end."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from typing import Any, TextIO
+
+import typer
+import typer.main
+
+from kaniko_core.cli.flags import SWITCH, go_booleans
+from kaniko_core.cli.unsupported import NOT_YET
+from kaniko_core.console import (
+    Failure,
+    Terminal,
+    open_console,
+    renderer,
+    silence,
+    wants_details,
+)
+from kaniko_core.errors import KanikoError, UsageError, disk_error
+from kaniko_core.options import LogFormat, LogOptions, Verbosity
+from kaniko_core.progress import Progress
+
+# What shells report of a program that a signal has ended.
+_BY_SIGNAL = 128
+# typer brings click along, under a name that changes between versions; this is click's
+# UsageError, whose parent is all that click has to say to users.
+_ClickError: Any = typer.BadParameter.__mro__[2]
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal asks the program to end: what Ctrl-C would undo is undone."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def run(app: typer.Typer, argv: Sequence[str], *, name: str) -> int:
+    """Run *app* and return the program's exit status; whatever ends it is told on stderr.
+
+    Args:
+        app: its commands take options with :func:`~kaniko_core.cli.with_options`.
+        argv: without the program's name.
+        name: the program's, such as ``kaniko-executor``.
+    """
+    command = typer.main.get_command(app)
+    try:
+        with _ended_by(signal.SIGTERM, signal.SIGHUP):
+            status = _invoke(command, argv, name)
+            _flush(sys.stdout)
+            return status
+    except (Exception, KeyboardInterrupt) as error:
+        if _broken(sys.stdout) and isinstance(error, BrokenPipeError):
+            return _BY_SIGNAL + signal.SIGPIPE
+        return _report(command, argv, error)
+
+
+def console(options: LogOptions, stream: TextIO | None = None) -> AbstractContextManager[Progress]:
+    """Show progress as *options* say while the block lasts; on stderr unless *stream* is given.
+
+    ::
+
+        with console(log) as progress:
+            build(…, progress=progress)
+    """
+    stream = stream or sys.stderr
+    return open_console(options, stream, _terminal(stream))
+
+
+def _terminal(stream: TextIO | None) -> Terminal:
+    """Find out what *stream* can do, and what the user wants (https://no-color.org)."""
+    try:
+        live = stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+    except ValueError:
+        live = False  # closed
+    return Terminal(color=live and not os.environ.get("NO_COLOR"), live=live)
+
+
+def _invoke(command: Any, argv: Sequence[str], name: str) -> int:
+    """Run the command that *argv* asks for; raise KanikoError for what typer complains about."""
+    try:
+        with command.make_context(name, go_booleans(argv, *_spellings(command))) as context:
+            command.invoke(context)
+    except typer.Exit as ended:
+        return ended.exit_code
+    except _ClickError as error:
+        raise _explained(error, name) from error
+    return 0
+
+
+def _spellings(command: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the spellings of switches, and of flags with a value, each with its long one."""
+    switches: dict[str, str] = {}
+    valued: dict[str, str] = {}
+    for parameter in command.params:
+        # A flag of typer's own kind, such as --help, has no value and no Go form.
+        if parameter.param_type_name == "option" and not parameter.is_flag:
+            kind = switches if parameter.metavar == SWITCH else valued
+            long = next(spelling for spelling in parameter.opts if spelling.startswith("--"))
+            kind.update(dict.fromkeys(parameter.opts, long))
+    return switches, valued
+
+
+def _explained(error: Any, name: str) -> UsageError:
+    """Return a complaint of typer's as one of ours."""
+    option = getattr(error, "option_name", None)
+    if option is None or not hasattr(error, "possibilities"):
+        message = error.format_message().rstrip(".")
+        return UsageError(message[:1].lower() + message[1:], hint=f"{name} --help tells more")
+    if option in NOT_YET.get(name, {}):
+        return UsageError(
+            f"{option} is a flag of kaniko that this version does not support yet",
+            hint=NOT_YET[name][option] or f"{name} --help lists those that it supports",
+        )
+    known = [
+        spelling
+        for parameter in error.ctx.command.params
+        for spelling in parameter.opts
+        if not getattr(parameter, "hidden", False)
+    ]
+    close = difflib.get_close_matches(option, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"{name} --help lists all options"
+    return UsageError(f"no such option {option}", hint=hint)
+
+
+# --- ends ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _ended_by(*numbers: signal.Signals) -> Iterator[None]:
+    """Let signals that would end the program at once raise, so that everything is cleared away."""
+
+    def end(number: int, _: object) -> None:
+        for other in before:
+            # Asking twice would only interrupt the clearing away.
+            signal.signal(other, signal.SIG_IGN)
+        raise _Ended(number)
+
+    # One that is ignored, as under nohup, stays so.
+    before = [n for n in numbers if signal.getsignal(n) is signal.SIG_DFL]
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in before:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _report(command: Any, argv: Sequence[str], error: BaseException) -> int:
+    """Tell on stderr why the program ends, and return its exit status."""
+    options = _log_options(command, argv)
+    failure, status = _described(error, details=wants_details(options))
+    renderer(options, sys.stderr, _terminal(sys.stderr)).fail(failure)
+    return status
+
+
+def _described(error: BaseException, *, details: bool) -> tuple[Failure, int]:
+    notes = tuple(getattr(error, "__notes__", ()))
+    text = "".join(traceback.format_exception(error)) if details else ""
+    match error:
+        case KanikoError():
+            return Failure(str(error), error.hint, notes), error.exit_status
+        case _Ended():
+            return Failure("interrupted", None, notes), _BY_SIGNAL + error.number
+        case KeyboardInterrupt():
+            return Failure("interrupted", None, notes), _BY_SIGNAL + signal.SIGINT
+        case MemoryError():
+            return Failure("there is not enough memory", None, notes), 1
+        case OSError(filename=str() | bytes() | os.PathLike() as path):
+            known = disk_error(error, "use", os.fsdecode(path))
+            return Failure(str(known), known.hint, notes), 1
+        case OSError():
+            message = f"the system refused something: {error.strerror or error}"
+            hint = None if details else "--verbosity=debug shows where"
+            return Failure(message, hint, notes, text), 1
+        case _:
+            message = f"unexpected {type(error).__name__}: {error}"
+            hint = "report it" if details else "run again with --verbosity=debug and report it"
+            return Failure(message, f"this is a bug; {hint}", notes, text), 1
+
+
+def _log_options(command: Any, argv: Sequence[str]) -> LogOptions:
+    """Return what *argv* says about logs, however wrong the rest of it is."""
+    switches, valued = _spellings(command)
+    try:
+        words = go_booleans(argv, switches, valued)
+    except UsageError:
+        words = go_booleans(argv, {}, valued)
+    given = {name: value for name, _, value in (word.partition("=") for word in words)}
+    options = LogOptions(log_timestamp=given.get("--log-timestamp") == "true")
+    with suppress(KeyError, ValueError):
+        options = replace(options, log_format=LogFormat(given["--log-format"].lower()))
+    with suppress(KeyError, ValueError):
+        options = replace(options, verbosity=Verbosity(given["--verbosity"].lower()))
+    return options
+
+
+def _broken(stream: TextIO | None) -> bool:
+    """Whether what was written to *stream* cannot reach anybody; then it is left alone."""
+    try:
+        _flush(stream)
+    except (OSError, ValueError):
+        if stream is not None:
+            silence(stream)
+        return True
+    return False
+
+
+def _flush(stream: TextIO | None) -> None:
+    if stream is not None:
+        stream.flush()

@@ -1,0 +1,397 @@
+"""From the text of a Dockerfile to stages of instructions."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kaniko_core.dockerfile.directives import DirectiveError
+from kaniko_core.dockerfile.durations import nanoseconds
+from kaniko_core.dockerfile.flags import Flags, read_flags, split_flags
+from kaniko_core.dockerfile.instructions import (
+    Add,
+    Arg,
+    Cmd,
+    Command,
+    Copy,
+    Entrypoint,
+    Env,
+    Expose,
+    From,
+    Healthcheck,
+    Instruction,
+    Label,
+    Maintainer,
+    OnBuild,
+    Run,
+    Shell,
+    Source,
+    StopSignal,
+    User,
+    Volume,
+    Workdir,
+)
+from kaniko_core.dockerfile.lines import LineError, LogicalLine, logical_lines
+from kaniko_core.dockerfile.stages import Dockerfile, Stage
+from kaniko_core.errors import DockerfileError, UsageError
+
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
+_RESERVED = frozenset({"context", "scratch"})
+# Shortest duration that Docker accepts for a health check, in nanoseconds.
+_SHORTEST = 1_000_000
+
+
+def parse_dockerfile(data: bytes, path: str) -> Dockerfile:
+    """Read a Dockerfile; *path* is how the user named it, for messages.
+
+    Raises:
+        DockerfileError: with the line, and a suggestion where there is one.
+    """
+    try:
+        directives, lines = logical_lines(data)
+    except (DirectiveError, LineError) as error:
+        raise DockerfileError(str(error), path=path, line=error.line, hint=error.hint) from None
+    reader = _Reader(path, directives.escape)
+    arguments: list[Arg] = []
+    stages: list[tuple[From, list[Instruction]]] = []
+    for line in lines:
+        instruction = reader.read(line)
+        if isinstance(instruction, From):
+            stages.append((instruction, []))
+        elif stages:
+            stages[-1][1].append(instruction)
+        elif isinstance(instruction, Arg):
+            arguments.append(instruction)
+        else:
+            raise reader.error(
+                line,
+                f"{line.keyword.upper()} stands before the first FROM",
+                "a Dockerfile begins with FROM; only ARG may stand before it",
+            )
+    if not stages:
+        raise DockerfileError(
+            "there is no FROM in it", path=path, hint="a Dockerfile begins with FROM image"
+        )
+    return Dockerfile(
+        path,
+        tuple(arguments),
+        tuple(Stage(n, start, tuple(found)) for n, (start, found) in enumerate(stages)),
+        directives.escape,
+        directives.values,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """One instruction on its way to its dataclass: flags off, arguments still text."""
+
+    source: Source
+    name: str
+    flags: Flags
+    rest: str
+    line: LogicalLine
+
+    @property
+    def json(self) -> tuple[str, ...] | None:
+        """The arguments as a JSON list of strings; None where they are none."""
+        if not self.rest.lstrip().startswith("["):
+            return None
+        try:
+            found = json.loads(self.rest)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+            return None
+        return tuple(found)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The arguments, split at white space."""
+        return tuple(self.rest.split())
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The arguments as a JSON list, or split at white space."""
+        found = self.json
+        return self.words if found is None else found
+
+    @property
+    def command(self) -> Command:
+        """The arguments in exec form if they are JSON, else in shell form."""
+        found = self.json
+        if found is None:
+            return Command((self.rest,), shell=True)
+        return Command(found, shell=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    path: str
+    escape: str
+
+    def read(self, line: LogicalLine) -> Instruction | From:
+        name = line.keyword.upper()
+        make = _MAKERS.get(name)
+        if make is None:
+            close = difflib.get_close_matches(name, _MAKERS, 1)
+            hint = f"did you mean {close[0]}?" if close else None
+            raise self.error(line, f"unknown instruction {line.keyword}", hint)
+        source = Source(self.path, line.line, line.end_line, line.text)
+        try:
+            words, rest = split_flags(line.rest.strip())
+            text = _Text(source, name, read_flags(name, words), rest.rstrip(), line)
+            if not text.rest and name != "HEALTHCHECK":
+                raise UsageError(f"{name} requires at least one argument")
+            return make(text, self.escape)
+        except UsageError as error:
+            raise self.error(line, str(error), error.hint) from None
+
+    def error(self, line: LogicalLine, message: str, hint: str | None) -> DockerfileError:
+        return DockerfileError(message, path=self.path, line=line.line, source=line.text, hint=hint)
+
+
+def _from(text: _Text, _: str) -> From:
+    words = text.words
+    if len(words) == 1:
+        name = None
+    elif len(words) == 3 and words[1].upper() == "AS":
+        name = words[2].lower()
+        if not _STAGE_NAME.fullmatch(name):
+            raise UsageError(
+                f"{words[2]!r} cannot be the name of a stage",
+                hint="a name begins with a letter, and has letters, digits, _, - and .",
+            )
+    else:
+        raise UsageError("FROM has one image, and perhaps AS and a name")
+    return From(text.source, words[0], name, text.flags.text("platform"))
+
+
+def _arg(text: _Text, escape: str) -> Arg:
+    pairs: list[tuple[str, str | None]] = []
+    for word in split_words(text.rest, escape):
+        name, equals, value = word.partition("=")
+        if not name:
+            raise UsageError(f"ARG {word} has no name", hint="write it as ARG NAME=value")
+        pairs.append((name, value if equals else None))
+    return Arg(text.source, tuple(pairs))
+
+
+def _pairs(text: _Text, escape: str) -> tuple[tuple[str, str], ...]:
+    words = split_words(text.rest, escape)
+    if words and "=" not in words[0]:
+        # The legacy form: one name, and all that follows is its value.
+        name, *value = text.rest.split(None, 1)
+        if not value:
+            raise UsageError(
+                f"{text.name} {name} has no value", hint=f"write it as {text.name} {name}=value"
+            )
+        return ((name, value[0]),)
+    pairs: list[tuple[str, str]] = []
+    for word in words:
+        name, equals, value_text = word.partition("=")
+        if not equals:
+            raise UsageError(
+                f"{word!r} has no value in {text.name}", hint="write each as NAME=value"
+            )
+        if not name:
+            raise UsageError(f"{text.name} {word} has no name", hint="write each as NAME=value")
+        pairs.append((name, value_text))
+    return tuple(pairs)
+
+
+def _run(text: _Text, _: str) -> Run:
+    flags = text.flags
+    return Run(
+        text.source,
+        text.command,
+        flags.texts("mount"),
+        flags.text("network"),
+        flags.text("security"),
+        text.line.heredocs,
+    )
+
+
+def _sources(text: _Text) -> tuple[tuple[str, ...], str]:
+    words = text.paths
+    if len(words) < 2:
+        raise UsageError(
+            f"{text.name} requires at least two arguments",
+            hint=f"write it as {text.name} SOURCE DESTINATION",
+        )
+    inline = iter(text.line.heredocs)
+    found: list[str] = []
+    for word in words[:-1]:
+        if text.line.heredocs and re.match(r"\d*<<", word):
+            found.append(f"<<{next(inline).name}")
+        else:
+            found.append(word)
+    if re.match(r"\d*<<", words[-1]) and text.line.heredocs:
+        raise UsageError(f"a here-document cannot be the destination of {text.name}")
+    return tuple(found), words[-1]
+
+
+def _copy(text: _Text, _: str) -> Copy:
+    sources, destination = _sources(text)
+    flags = text.flags
+    return Copy(
+        text.source,
+        sources,
+        destination,
+        flags.text("from"),
+        flags.text("chown"),
+        flags.text("chmod"),
+        bool(flags.switch("link")),
+        bool(flags.switch("parents")),
+        flags.texts("exclude"),
+        text.line.heredocs,
+    )
+
+
+def _add(text: _Text, _: str) -> Add:
+    sources, destination = _sources(text)
+    flags = text.flags
+    return Add(
+        text.source,
+        sources,
+        destination,
+        flags.text("chown"),
+        flags.text("chmod"),
+        bool(flags.switch("link")),
+        flags.texts("exclude"),
+        flags.text("checksum"),
+        flags.switch("keep-git-dir"),
+        flags.switch("unpack"),
+        text.line.heredocs,
+    )
+
+
+def _shell(text: _Text, _: str) -> Shell:
+    argv = text.json
+    if argv is None:
+        raise UsageError(
+            "SHELL requires the arguments to be in JSON form",
+            hint='write it as SHELL ["/bin/bash", "-c"]',
+        )
+    if not argv:
+        raise UsageError("SHELL requires at least one argument")
+    return Shell(text.source, argv)
+
+
+def _volume(text: _Text, _: str) -> Volume:
+    paths = text.paths
+    if not paths:
+        raise UsageError("VOLUME requires at least one argument")
+    if any(not path.strip() for path in paths):
+        raise UsageError("VOLUME specified can not be an empty string")
+    return Volume(text.source, paths)
+
+
+def _expose(text: _Text, _: str) -> Expose:
+    return Expose(text.source, text.words)
+
+
+def _onbuild(text: _Text, _: str) -> OnBuild:
+    trigger = text.rest.split(None, 1)[0].upper()
+    if trigger in ("ONBUILD", "FROM", "MAINTAINER"):
+        raise UsageError(f"{trigger} is not allowed as an ONBUILD trigger")
+    if trigger not in _MAKERS:
+        raise UsageError(f"unknown instruction {trigger} in ONBUILD")
+    body = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in text.line.heredocs)
+    return OnBuild(text.source, text.rest + body)
+
+
+def _healthcheck(text: _Text, _: str) -> Healthcheck:
+    kind, *more = text.rest.split(None, 1) or [""]
+    if not kind:
+        raise UsageError("HEALTHCHECK requires at least one argument")
+    if kind.upper() == "NONE":
+        if more:
+            raise UsageError("HEALTHCHECK NONE takes no arguments")
+        return Healthcheck(text.source, None)
+    if kind.upper() != "CMD":
+        raise UsageError(
+            f"unknown type {kind} in HEALTHCHECK", hint="it is NONE or CMD with a command"
+        )
+    command = _Text(text.source, text.name, text.flags, more[0] if more else "", text.line).command
+    if not command.argv or command.argv == ("",):
+        raise UsageError("HEALTHCHECK CMD has no command")
+    return Healthcheck(
+        text.source,
+        command,
+        _span(text.flags, "interval"),
+        _span(text.flags, "timeout"),
+        _span(text.flags, "start-period"),
+        _span(text.flags, "start-interval"),
+        _retries(text.flags),
+    )
+
+
+def _span(flags: Flags, name: str) -> int:
+    value = flags.text(name)
+    if not value:
+        return 0
+    found = nanoseconds(value)
+    if found < 0 or 0 < found < _SHORTEST:
+        raise UsageError(f"HEALTHCHECK --{name}={value} is less than 1ms")
+    return found
+
+
+def _retries(flags: Flags) -> int:
+    value = flags.text("retries")
+    if not value:
+        return 0
+    if not re.fullmatch(r"[+-]?\d{1,9}", value, re.ASCII):
+        raise UsageError(f"HEALTHCHECK --retries={value} is not a number")
+    if int(value) < 0:
+        raise UsageError(f"HEALTHCHECK --retries={value} is negative")
+    return int(value)
+
+
+def split_words(text: str, escape: str) -> list[str]:
+    """Split *text* at white space outside quotes, which stay; an escape protects one character."""
+    words: list[str] = []
+    word = ""
+    quote = ""
+    position = 0
+    while position < len(text):
+        character = text[position]
+        position += 1
+        if not quote and character.isspace():
+            if word:
+                words.append(word)
+            word = ""
+            continue
+        word += character
+        if character == escape and quote != "'" and position < len(text):
+            word += text[position]
+            position += 1
+        elif quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+    return [*words, word] if word else words
+
+
+_MAKERS: Mapping[str, Callable[[_Text, str], Instruction | From]] = {
+    "ADD": _add,
+    "ARG": _arg,
+    "CMD": lambda text, _: Cmd(text.source, text.command),
+    "COPY": _copy,
+    "ENTRYPOINT": lambda text, _: Entrypoint(text.source, text.command),
+    "ENV": lambda text, escape: Env(text.source, _pairs(text, escape)),
+    "EXPOSE": _expose,
+    "FROM": _from,
+    "HEALTHCHECK": _healthcheck,
+    "LABEL": lambda text, escape: Label(text.source, _pairs(text, escape)),
+    "MAINTAINER": lambda text, _: Maintainer(text.source, text.rest),
+    "ONBUILD": _onbuild,
+    "RUN": _run,
+    "SHELL": _shell,
+    "STOPSIGNAL": lambda text, _: StopSignal(text.source, text.rest),
+    "USER": lambda text, _: User(text.source, text.rest),
+    "VOLUME": _volume,
+    "WORKDIR": lambda text, _: Workdir(text.source, text.rest),
+}

@@ -1,0 +1,137 @@
+"""Which variables are in force where.
+
+    global ARGs and predefined ones ──▶ FROM
+              │ imported by an ARG without default
+              ▼
+    stage:  ARGs (its own, and those of the stage that it starts from)
+            ENV  (the base image's, then its own) ── beats an ARG of the same name
+
+Source: the Dockerfile reference, "ARG", "Using ARG variables", "Scope".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from kaniko_core.dockerfile.instructions import Arg
+from kaniko_core.dockerfile.stages import Dockerfile
+from kaniko_core.dockerfile.words import Lexer, WordError
+from kaniko_core.errors import DockerfileError
+from kaniko_core.oci.platform import Platform
+
+# These reach RUN without being declared, and leave no trace in the image.
+PROXY_ARGUMENTS = frozenset(
+    name
+    for word in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+    for name in (word, word.lower())
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The variables at one point of a Dockerfile.
+
+    Attributes:
+        arguments: ARGs that have a value, in the order of their declaration.
+        env: variables of ENV.
+        inherited: what an ARG without a default takes its value from: the global scope.
+        proxies: proxy settings given for the build.
+    """
+
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    inherited: Mapping[str, str] = field(default_factory=dict)
+    proxies: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """What words are expanded with."""
+        return {**self.arguments, **self.env}
+
+    @property
+    def process_variables(self) -> Mapping[str, str]:
+        """What the command of a RUN finds in its environment."""
+        return {**self.proxies, **self.arguments, **self.env}
+
+    def stage(self, env: Mapping[str, str]) -> Scope:
+        """Return the scope of a stage from an image with *env*; this is the global scope."""
+        return Scope({}, dict(env), self.arguments, self.proxies)
+
+    def with_env(self, pairs: Mapping[str, str]) -> Scope:
+        """Return this scope after ENV; the values are expanded."""
+        return replace(self, env={**self.env, **pairs})
+
+    def with_argument(self, name: str, value: str | None) -> Scope:
+        """Return this scope after an ARG; None leaves a variable that is there as it was."""
+        if value is None:
+            return self
+        return replace(self, arguments={**self.arguments, name: value})
+
+
+def declared(
+    scope: Scope, argument: Arg, given: Mapping[str, str], lexer: Lexer
+) -> tuple[Scope, tuple[tuple[str, str | None], ...]]:
+    """Return *scope* after ARG, and each name with its expanded default.
+
+    The value given for the build counts first, then the default, then the global scope's.
+
+    Raises:
+        WordError: a default cannot be expanded.
+    """
+    pairs: list[tuple[str, str | None]] = []
+    # One value for the whole instruction: a name sees those declared before it, not beside it.
+    variables = scope.variables
+    for name, default in argument.pairs:
+        key = lexer.expand(name, variables)
+        value = None if default is None else lexer.expand(default, variables)
+        pairs.append((key, value))
+        if key in given:
+            value = given[key]
+        elif value is None:
+            value = scope.inherited.get(key)
+        scope = scope.with_argument(key, value)
+    return scope, tuple(pairs)
+
+
+def global_scope(
+    dockerfile: Dockerfile,
+    *,
+    build_args: Mapping[str, str],
+    build_platform: Platform,
+    target_platform: Platform,
+    target_stage: str = "default",
+) -> Scope:
+    """Return the scope that FROM instructions are expanded in.
+
+    Raises:
+        DockerfileError: the default of a global ARG cannot be expanded.
+    """
+    predefined = {
+        **_platform_arguments("BUILD", build_platform),
+        **_platform_arguments("TARGET", target_platform),
+        "TARGETSTAGE": target_stage,
+    }
+    predefined.update((name, build_args[name]) for name in predefined if name in build_args)
+    proxies = {name: build_args[name] for name in sorted(PROXY_ARGUMENTS) if name in build_args}
+    scope = Scope(predefined, proxies=proxies)
+    lexer = Lexer(dockerfile.escape)
+    for argument in dockerfile.arguments:
+        try:
+            scope, _ = declared(scope, argument, build_args, lexer)
+        except WordError as error:
+            source = argument.source
+            raise DockerfileError(
+                str(error), path=source.path, line=source.line, source=source.text
+            ) from None
+    return scope
+
+
+def _platform_arguments(prefix: str, platform: Platform) -> dict[str, str]:
+    return {
+        f"{prefix}PLATFORM": str(platform),
+        f"{prefix}OS": platform.os,
+        f"{prefix}OSVERSION": platform.os_version,
+        f"{prefix}ARCH": platform.architecture,
+        f"{prefix}VARIANT": platform.variant,
+    }

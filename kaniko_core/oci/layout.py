@@ -1,0 +1,197 @@
+"""OCI image layout directories: several images, each blob once, named by its digest.
+
+    oci-layout             {"imageLayoutVersion": "1.0.0"}
+    index.json             the images, by name
+    blobs/sha256/<hex>     manifests, configs and layers
+
+Blobs appear whole or not at all, before ``index.json`` names them.
+
+Source: OCI image-spec v1.1, image-layout.md.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from kaniko_core.errors import ContentError, disk_errors
+from kaniko_core.oci.atomic import make_directory, replacing
+from kaniko_core.oci.digest import Digest, read_verified
+from kaniko_core.oci.image import Image, Layer, with_oci_types
+from kaniko_core.oci.layer import FileLayer
+from kaniko_core.oci.platform import Platform
+from kaniko_core.oci.reference import DEFAULT_TAG, Reference, Repository
+from kaniko_core.oci.spec import Descriptor, Index, Manifest, MediaType, dump
+
+_NAME = "org.opencontainers.image.ref.name"
+# containerd and BuildKit put the whole reference here, and only the tag in the other.
+_FULL_NAME = "io.containerd.image.name"
+_CHUNK = 1 << 20
+_AT_ONCE = 4
+
+
+class LayoutStore:
+    """An :class:`~kaniko_core.oci.image.ImageStore` in a directory; made by the first put.
+
+    Images are named by tag, as ``skopeo copy oci:directory:tag`` and umoci do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, reference: Reference, platform: Platform) -> Image | None:
+        """Return the image of that name or digest for *platform*, or None.
+
+        Raises:
+            ContentError: the layout is damaged.
+            DiskError: it cannot be read.
+        """
+        with disk_errors("read the OCI layout", self._path):
+            found = next(
+                (item for item in self._index().manifests if _is_named(item, reference)), None
+            )
+            if found is None:
+                return None
+            if found.media_type in MediaType.INDEXES:
+                found = Index.parse(self._read(found.digest, found.size)).select(platform)
+            return None if found is None else self.read(found.digest)
+
+    def read(self, digest: Digest) -> Image:
+        """Return the image whose manifest has *digest*; its layers are read when opened.
+
+        Raises:
+            ContentError: a blob is missing, or not what its digest says.
+            OSError: it cannot be read.
+        """
+        raw_manifest = self._read(digest, None)
+        manifest = Manifest.parse(raw_manifest)
+        raw_config = self._read(manifest.config.digest, manifest.config.size)
+        image = Image(raw_manifest, raw_config, ())
+        if len(image.config.diff_ids) != len(manifest.layers):
+            raise ContentError(f"the config and the manifest {digest} differ in their layers")
+        layers = tuple(
+            FileLayer(self._present(layer), layer, diff_id)
+            for layer, diff_id in zip(manifest.layers, image.config.diff_ids, strict=True)
+        )
+        return Image.of(raw_manifest, raw_config, layers)
+
+    def put(
+        self,
+        reference: Reference | None,
+        image: Image,
+        *,
+        mount_from: tuple[Repository, ...] = (),
+    ) -> None:
+        """Store *image* under the tag of *reference*; what had that name before loses it.
+
+        A layout is OCI's, and its readers (skopeo, umoci) accept no other media types: an image
+        with Docker's is stored with OCI's. Config and layers are the same, the digest is not.
+
+        Args:
+            reference: names the image; None gives it no name.
+            image: what; blobs that are there already are not read.
+            mount_from: not used here.
+
+        Raises:
+            DiskError: the disk refused.
+            DigestMismatch: a layer is not what its descriptor says.
+        """
+        image = with_oci_types(image)
+        with disk_errors("write the OCI layout", self._path):
+            make_directory(self._path)
+            unique = {layer.descriptor.digest: layer for layer in image.layers}
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="blob") as pool:
+                # The list is what raises a failure of one of them.
+                list(pool.map(self._write_layer, unique.values()))
+            self._write_blob(image.manifest.config.digest, image.raw_config)
+            self._write_blob(image.digest, image.raw_manifest)
+            with self._locked():
+                self._list(_named(image.descriptor, image.config.platform, reference))
+
+    def _list(self, entry: Descriptor) -> None:
+        """Add *entry* to ``index.json``, in the place of an older one of its name."""
+        marker = self._path / "oci-layout"
+        if not marker.exists():
+            with replacing(marker) as stream:
+                stream.write(dump({"imageLayoutVersion": "1.0.0"}))
+        index = self._index()
+        others = [
+            item
+            for item in index.manifests
+            if item.annotations.get(_NAME) != entry.annotations.get(_NAME)
+        ]
+        with replacing(self._path / "index.json") as stream:
+            stream.write(replace(index, manifests=(*others, entry)).to_bytes())
+
+    def _index(self) -> Index:
+        try:
+            return Index.parse((self._path / "index.json").read_bytes())
+        except FileNotFoundError:
+            return Index(MediaType.OCI_INDEX, ())
+
+    def _blob(self, digest: Digest) -> Path:
+        return self._path / "blobs" / digest.algorithm / digest.hex
+
+    def _read(self, digest: Digest, size: int | None) -> bytes:
+        try:
+            raw = self._blob(digest).read_bytes()
+        except FileNotFoundError:
+            raise ContentError(f"{self._path} has no blob {digest}") from None
+        if size is not None and len(raw) != size:
+            raise ContentError(f"{digest} in {self._path} has {len(raw)} bytes instead of {size}")
+        return read_verified(raw, digest, f"{digest} in {self._path}")
+
+    def _present(self, layer: Descriptor) -> Path:
+        path = self._blob(layer.digest)
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            raise ContentError(f"{self._path} has no layer {layer.digest}") from None
+        if size != layer.size:
+            raise ContentError(
+                f"layer {layer.digest} in {self._path} has {size} bytes instead of {layer.size}"
+            )
+        return path
+
+    def _write_layer(self, layer: Layer) -> None:
+        path = self._blob(layer.descriptor.digest)
+        if path.exists() and path.stat().st_size == layer.descriptor.size:
+            return
+        make_directory(path.parent)
+        with layer.open() as source, replacing(path) as target:
+            while chunk := source.read(_CHUNK):
+                target.write(chunk)
+
+    def _write_blob(self, digest: Digest, data: bytes) -> None:
+        path = self._blob(digest)
+        make_directory(path.parent)
+        with replacing(path) as target:
+            target.write(data)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other processes from changing ``index.json`` between our reading and writing it."""
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _named(descriptor: Descriptor, platform: Platform, reference: Reference | None) -> Descriptor:
+    name = {} if reference is None else {_NAME: reference.tag or DEFAULT_TAG}
+    return replace(descriptor, annotations=name, platform=platform)
+
+
+def _is_named(item: Descriptor, reference: Reference) -> bool:
+    if reference.digest is not None:
+        return item.digest == reference.digest
+    wanted = reference.with_default_tag
+    names = (item.annotations.get(_NAME), item.annotations.get(_FULL_NAME))
+    return str(wanted) in names or names[0] == wanted.tag

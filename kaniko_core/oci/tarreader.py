@@ -1,0 +1,363 @@
+"""Reading a tar entry by entry, in every dialect that layers and archives are found in.
+
+    ustar            POSIX: regular files, links, devices, FIFOs, directories
+    PAX              `x` and `g` headers: long names, fractions of times, large numbers, xattrs
+    GNU tar          `L` and `K` long names, base-256 numbers, `S` sparse files
+    before POSIX     no magic, type NUL, a directory by its trailing slash
+    sparse by PAX    GNU's formats 0.0, 0.1 (map in the header) and 1.0 (map before the data)
+
+Sources: OCI image-spec v1.1, layer.md; the GNU tar manual, "Storing Sparse Files".
+"""
+
+from __future__ import annotations
+
+import os
+from struct import Struct
+from typing import BinaryIO
+
+from kaniko_core.errors import ContentError, UnsafeEntry
+from kaniko_core.oci import pax, tarheader
+from kaniko_core.oci.entry import OPAQUE_MARK, WHITEOUT_PREFIX, Entry, Kind
+from kaniko_core.oci.tarheader import BLOCK, FIELDS, number, readable, text
+
+_CHUNK = 1 << 20  # bytes to ask the stream for
+_LARGEST_EXTENSION = 1 << 20  # bytes of a PAX header or a GNU long name; Go's limit too
+_LARGEST_MAP = 1 << 20  # bytes of a sparse file's map
+_LARGEST_ID = (1 << 32) - 2  # the next one means "unchanged" to chown
+
+_KINDS = {kind.value: kind for kind in Kind if kind not in {Kind.WHITEOUT, Kind.OPAQUE}} | {
+    b"\0": Kind.FILE,  # before POSIX
+    b"7": Kind.FILE,  # contiguous
+    b"S": Kind.FILE,  # GNU sparse
+    b"D": Kind.DIRECTORY,  # GNU incremental backup; its data lists what was there
+}
+# Volume labels and Solaris ACLs describe nothing that a root file system holds.
+_SKIPPED = frozenset({b"V", b"A"})
+_SPARSE_SEGMENT = Struct("12s12s")
+# AUFS kept its own files in the root of layers; image-spec layer.md reserves the names.
+_AUFS_PREFIX = b".wh..wh."
+_TRUNCATED = "the tar archive ends in the middle of an entry"
+
+Segments = list[tuple[int, int]]
+
+
+class TarReader:
+    """Entries of an uncompressed tar, one after the other.
+
+    After :meth:`next`, the entry's content can be taken with :meth:`take` or :meth:`copy_to`;
+    what is not taken is skipped. The stream is read to its end, so that a verifying stream has
+    verified when :meth:`next` returns None; it is the caller's to close.
+
+    Attributes:
+        segments: offset and length of the current entry's data when the file is sparse, else
+            None. :meth:`take` gives the data alone, without the holes.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._read = stream.read
+        self._chunk = b""
+        self._view = memoryview(b"")
+        self._position = 0
+        self._left = 0  # stored bytes of the current entry that were not taken yet
+        self._padding = 0
+        self._globals: dict[bytes, bytes] = {}
+        self.segments: Segments | None = None
+
+    def next(self) -> Entry | None:
+        """Return the next entry, or None at the end of the archive.
+
+        Raises:
+            ContentError: the archive is damaged or incomplete.
+            UnsafeEntry: a name or hard link could leave the root.
+        """
+        extended: dict[bytes, bytes] = {}
+        long_name = long_link = None
+        while True:
+            if pending := self._left + self._padding:
+                self._skip(pending)
+                self._left = self._padding = 0
+            header = self._header()
+            if header is None:
+                if extended or long_name or long_link:
+                    raise ContentError(_TRUNCATED)
+                return None
+            kind = header[156:157]
+            if kind in _KINDS:
+                entry = self._entry(header, extended, long_name, long_link)
+                if entry is not None:
+                    return entry
+                extended, long_name, long_link = {}, None, None
+                continue
+            size = number(header[124:136])
+            if kind in {b"x", b"X"}:
+                extended = pax.records(self._extension(size))
+            elif kind == b"g":
+                self._globals |= pax.records(self._extension(size))
+            elif kind == b"L":
+                long_name = text(self._extension(size))
+            elif kind == b"K":
+                long_link = text(self._extension(size))
+            elif kind in _SKIPPED:
+                self._expect(size)
+            else:
+                raise ContentError(f"the tar archive has an entry of unknown type {kind!r}")
+
+    def take(self, limit: int) -> memoryview:
+        """Return the next stored bytes of the entry's content: at most *limit*, none at its end."""
+        wanted = limit if limit < self._left else self._left
+        start = self._position
+        if start == len(self._chunk) and wanted:
+            if not self._more():
+                raise ContentError(_TRUNCATED)
+            start = 0
+        piece = self._view[start : start + wanted]
+        self._position = start + len(piece)
+        self._left -= len(piece)
+        return piece
+
+    def copy_to(self, fd: int, size: int) -> None:
+        """Write the entry's content to *fd*, a new file; holes stay holes.
+
+        Args:
+            fd: an empty file, open for writing at its beginning.
+            size: the entry's.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if self.segments is None:
+            self._copy(fd, size)
+            return
+        for offset, length in self.segments:
+            os.lseek(fd, offset, os.SEEK_SET)
+            self._copy(fd, length)
+        os.ftruncate(fd, size)
+
+    def _copy(self, fd: int, length: int) -> None:
+        while length:
+            piece = self.take(length)
+            length -= len(piece)
+            while (written := os.write(fd, piece)) < len(piece):
+                piece = piece[written:]
+
+    # Bytes of the stream
+
+    def _more(self) -> bool:
+        chunk = self._read(_CHUNK)
+        self._chunk = chunk
+        self._view = memoryview(chunk)
+        self._position = 0
+        return bool(chunk)
+
+    def _bytes(self, count: int) -> bytes:
+        """Return the next *count* bytes, or fewer at the end of the stream."""
+        start = self._position
+        end = start + count
+        if end <= len(self._chunk):
+            self._position = end
+            return self._chunk[start:end]
+        parts = [self._chunk[start:]]
+        missing = count - len(parts[0])
+        while missing and self._more():
+            parts.append(self._chunk[:missing])
+            self._position = len(parts[-1])
+            missing -= len(parts[-1])
+        return b"".join(parts)
+
+    def _skip(self, count: int) -> None:
+        end = self._position + count
+        while end > len(self._chunk):
+            end -= len(self._chunk)
+            if not self._more():
+                raise ContentError(_TRUNCATED)
+        self._position = end
+
+    def _header(self) -> bytes | None:
+        header = self._bytes(BLOCK)
+        if len(header) == BLOCK and header[0]:
+            tarheader.check(header)
+            return header
+        if header.count(0) == len(header):
+            # Some writers leave out the zeros that end an archive. Whatever follows them counts
+            # for the digest only.
+            while self._more():
+                pass
+            self._position = 0
+            return None
+        if len(header) == BLOCK:
+            tarheader.check(header)
+            return header
+        raise ContentError("the tar archive ends in the middle of a header")
+
+    def _expect(self, size: int) -> None:
+        """Note that *size* stored bytes follow the header."""
+        if size < 0:
+            raise ContentError("the tar archive is damaged: an entry has a negative size")
+        self._left = size
+        self._padding = -size % BLOCK
+
+    def _stored(self, size: int) -> bytes:
+        """Return the next *size* stored bytes of the entry."""
+        data = self._bytes(min(size, self._left))
+        self._left -= len(data)
+        if len(data) < size:
+            raise ContentError(_TRUNCATED)
+        return data
+
+    def _extension(self, size: int) -> bytes:
+        if size > _LARGEST_EXTENSION:
+            raise ContentError(f"the tar archive has an extended header of {size} bytes")
+        self._expect(size)
+        return self._stored(size)
+
+    # Headers
+
+    def _entry(
+        self,
+        header: bytes,
+        extended: dict[bytes, bytes],
+        long_name: bytes | None,
+        long_link: bytes | None,
+    ) -> Entry | None:
+        """Return the entry that *header* begins, or None for one of AUFS's own files."""
+        (name, mode, uid, gid, size, mtime, _, flag, link, magic, major, minor, prefix) = (
+            FIELDS.unpack(header)
+        )
+        kind = _KINDS[flag]
+        raw_name = text(name)
+        if prefix[0] and magic.startswith(b"ustar\0"):
+            raw_name = text(prefix) + b"/" + raw_name
+        raw_name = raw_name if long_name is None else long_name
+        entry = Entry(
+            raw_name,
+            kind,
+            number(mode) & 0o7777,
+            number(uid),
+            number(gid),
+            number(size),
+            tarheader.bounded_time(number(mtime)),
+            text(link) if long_link is None else long_link,
+        )
+        if self._globals:
+            extended = self._globals | extended
+        if extended:
+            pax.extend(entry, extended)
+        if kind is Kind.FILE and entry.name.endswith(b"/"):
+            entry.kind = kind = Kind.DIRECTORY
+        # Links, devices, FIFOs and directories have no data, whatever their size field says.
+        self._expect(entry.size if kind is Kind.FILE or flag == b"D" else 0)
+        self.segments = None
+        if flag == b"S":
+            self._old_sparse(entry, header)
+        elif extended and kind is Kind.FILE:
+            self._pax_sparse(entry, extended)
+        if kind is Kind.CHARACTER or kind is Kind.BLOCK:
+            entry.device = (number(major), number(minor))
+        return _finished(entry)
+
+    def _old_sparse(self, entry: Entry, header: bytes) -> None:
+        """Read the map of GNU's first sparse format: in the header, and in blocks after it."""
+        segments: Segments = []
+        block, start, count, more = header, 386, 4, header[482]
+        while True:
+            for offset, length in _SPARSE_SEGMENT.iter_unpack(block[start : start + 24 * count]):
+                # Unused places are NUL.
+                if offset[0]:
+                    segments.append((number(offset), number(length)))
+            if not more:
+                break
+            if len(segments) * _SPARSE_SEGMENT.size > _LARGEST_MAP:
+                raise ContentError("the tar archive has a sparse file with too large a map")
+            block, start, count = self._bytes(BLOCK), 0, 21
+            if len(block) < BLOCK:
+                raise ContentError(_TRUNCATED)
+            more = block[504]
+        entry.size = number(header[483:495])
+        self._make_sparse(entry, segments)
+
+    def _pax_sparse(self, entry: Entry, extended: dict[bytes, bytes]) -> None:
+        """Read the map of a sparse file in GNU's PAX formats, if it is one."""
+        if b"GNU.sparse.major" in extended:
+            version = (extended[b"GNU.sparse.major"], extended.get(b"GNU.sparse.minor", b"0"))
+            if version != (b"1", b"0"):
+                raise ContentError(f"the tar archive has a sparse file of format {version}")
+            numbers = self._stored_map()
+            size = extended.get(b"GNU.sparse.realsize", b"")
+        elif b"GNU.sparse.map" in extended or b"GNU.sparse.size" in extended:
+            value = extended.get(b"GNU.sparse.map", b"")
+            numbers = [pax.decimal(item) for item in value.split(b",")] if value else []
+            size = extended.get(b"GNU.sparse.size", b"")
+        else:
+            return
+        if len(numbers) % 2:
+            raise ContentError("the tar archive is damaged: a sparse file's map is incomplete")
+        entry.size = pax.decimal(size)
+        self._make_sparse(entry, list(zip(numbers[::2], numbers[1::2], strict=True)))
+
+    def _stored_map(self) -> list[int]:
+        """Read the map before the data: a count and twice as many numbers, one on each line."""
+        lines: list[bytes] = []
+        rest = b""
+        wanted = 1
+        taken = 0
+        while len(lines) < wanted:
+            taken += BLOCK
+            if taken > _LARGEST_MAP:
+                raise ContentError("the tar archive has a sparse file with too large a map")
+            *complete, rest = (rest + self._stored(BLOCK)).split(b"\n")
+            lines += complete
+            if lines:
+                wanted = 1 + 2 * pax.decimal(lines[0])
+        return [pax.decimal(line) for line in lines[1:wanted]]
+
+    def _make_sparse(self, entry: Entry, segments: Segments) -> None:
+        end = total = 0
+        for offset, length in segments:
+            if offset < end or length < 0 or offset + length > entry.size:
+                raise ContentError("the tar archive is damaged: a sparse file's map is impossible")
+            end = offset + length
+            total += length
+        if total != self._left or entry.size >= 1 << 63:
+            raise ContentError("the tar archive is damaged: a sparse file's map is impossible")
+        self.segments = segments
+
+
+def _finished(entry: Entry) -> Entry | None:
+    """Check *entry*, give it its final name and recognise whiteouts."""
+    raw = entry.name
+    entry.name = name = tarheader.clean_name(raw)
+    kind = entry.kind
+    if not 0 <= entry.uid <= _LARGEST_ID or not 0 <= entry.gid <= _LARGEST_ID:
+        raise ContentError(
+            f"{readable(raw)} in the tar archive has an owner that no file can have: "
+            f"{entry.uid}:{entry.gid}"
+        )
+    if not name and kind is not Kind.DIRECTORY:
+        raise ContentError(f"the tar archive has an entry without a name: {readable(raw)!r}")
+    if kind is not Kind.FILE:
+        entry.size = 0
+        if kind is Kind.HARDLINK:
+            entry.link = tarheader.clean_name(entry.link)
+        links = kind is Kind.HARDLINK or kind is Kind.SYMLINK
+        if links and (not entry.link or b"\0" in entry.link):
+            raise ContentError(f"{readable(raw)} in the tar archive links to nothing")
+    if WHITEOUT_PREFIX in name:
+        return _whiteout(entry)
+    return entry
+
+
+def _whiteout(entry: Entry) -> Entry | None:
+    """Return *entry* as the whiteout that it is, if it is one; None for AUFS's own files."""
+    directory, slash, base = entry.name.rpartition(b"/")
+    if base == OPAQUE_MARK:
+        entry.kind, entry.name, entry.size = Kind.OPAQUE, directory, 0
+    elif entry.name.startswith(_AUFS_PREFIX):
+        return None
+    elif base.startswith(WHITEOUT_PREFIX):
+        hidden = base.removeprefix(WHITEOUT_PREFIX)
+        if hidden in {b"", b".", b".."}:
+            raise UnsafeEntry(
+                f"the tar archive has a whiteout that removes no file: {readable(entry.name)}"
+            )
+        entry.kind, entry.name, entry.size = Kind.WHITEOUT, directory + slash + hidden, 0
+    return entry

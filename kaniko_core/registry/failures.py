@@ -1,0 +1,146 @@
+"""What registries answer, as sentences for people.
+
+Nothing here shows a URL: its query may be a signature, its user part a password.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from kaniko_core.errors import NotFound, RegistryError, Unauthorized
+from kaniko_core.oci.reference import DOCKER_HUB, Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Statuses that mean "not now".
+BUSY = frozenset({408, 429, 500, 502, 503, 504})
+# Codes of the distribution specification after which sending a blob anew helps.
+_RESEND = frozenset(
+    "BLOB_UNKNOWN BLOB_UPLOAD_INVALID BLOB_UPLOAD_UNKNOWN DIGEST_INVALID MANIFEST_BLOB_UNKNOWN "
+    "RANGE_INVALID SIZE_INVALID".split()
+)
+_LONGEST_MESSAGE = 200  # characters
+
+
+class Busy(RegistryError):  # noqa: N818 - the registry is
+    """The registry says "not now".
+
+    Attributes:
+        retry_after: the time that it asks us to wait, in seconds, or None.
+    """
+
+    def __init__(self, message: str, *, status: int, code: str | None, hint: str | None) -> None:
+        super().__init__(message, status=status, code=code, temporary=True, hint=hint)
+        self.retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: status, headers (names in any case), body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+    @property
+    def code(self) -> str | None:
+        """The first error code of the distribution specification in the body."""
+        return _first_error(self.body)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was tried, for the sentence: *doing* completes "cannot …"."""
+
+    doing: str
+    repository: Repository
+    push: bool = False
+    # Where credentials were looked for, in order; empty where nobody asked for any.
+    sources: tuple[str, ...] = ()
+    logged_in: bool = False
+
+
+def refusal(answer: Answer, attempt: Attempt) -> RegistryError:
+    """Turn an answer that is not the hoped-for one into an error with a hint."""
+    registry = attempt.repository.registry
+    code, said = _first_error(answer.body)
+    status = answer.status
+    words = ": ".join(filter(None, (str(status), " ".join(filter(None, (code, said))))))
+    message = f"cannot {attempt.doing}: {registry} answered {words}"
+    if status in (401, 403):
+        return Unauthorized(message, status=status, code=code, hint=_login_hint(status, attempt))
+    if status == 404:
+        return NotFound(message, status=status, code=code, hint=_missing_hint(attempt))
+    if status in BUSY:
+        hint = _RATE_HINT if status == 429 else "the registry has a problem; try again later"
+        busy = Busy(message, status=status, code=code, hint=hint)
+        busy.retry_after = retry_after(answer.headers)
+        return busy
+    temporary = attempt.push and code in _RESEND
+    hint = _HINTS.get(status) if attempt.push else None
+    return RegistryError(message, status=status, code=code, temporary=temporary, hint=hint)
+
+
+_RATE_HINT = (
+    "this is a limit on pulls: log in for a higher one, pull from a mirror, "
+    "or keep base images in a cache with kaniko-warmer"
+)
+_HINTS = {
+    405: "the registry takes no pushes: it is read-only, or a mirror of another one",
+    413: "a proxy before the registry limits the size of uploads (client_max_body_size in nginx)",
+}
+
+
+def _login_hint(status: int, attempt: Attempt) -> str:
+    registry, path = attempt.repository.registry, attempt.repository.path
+    action = "push to" if attempt.push else "pull from"
+    if attempt.logged_in:
+        hint = f"the credentials that were found may be wrong, or may not {action} {path}"
+        if status == 401:
+            hint += " (or they have expired)"
+    else:
+        hint = f"log in with an account that may {action} {path}"
+    if registry == DOCKER_HUB and not attempt.push:
+        hint += "; Docker Hub answers the same where there is no such repository: check the name"
+    if attempt.sources:
+        hint += f"; credentials were looked for in {', then '.join(attempt.sources)}"
+    return hint
+
+
+def _missing_hint(attempt: Attempt) -> str | None:
+    if attempt.push:
+        return f"create the repository {attempt.repository.path} first, or check its name"
+    return None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that ``Retry-After`` asks for (a number or a date), or None."""
+    from datetime import UTC, datetime
+
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, (when.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _first_error(body: bytes) -> tuple[str | None, str]:
+    """Return code and message of the first error in *body*; the message fits one line."""
+    try:
+        error = json.loads(body)["errors"][0]
+        code, message = error.get("code"), error.get("message")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None, ""
+    text = "".join(c if c.isprintable() else " " for c in str(message or ""))
+    if len(text) > _LONGEST_MESSAGE:
+        text = f"{text[:_LONGEST_MESSAGE]}…"
+    return (str(code)[:60] if code else None), text

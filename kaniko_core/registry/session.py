@@ -1,0 +1,237 @@
+"""A conversation with registries: tries again, authorizes, follows redirects.
+
+Where ``Authorization`` goes: to the registry's own scheme, host and port, and nowhere else; not
+along a redirect to another host, not to an upload location elsewhere. From https we never follow
+to plain http; a location on the registry's own host that says http, which registries behind a
+TLS proxy do, is meant as https.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeVar
+from urllib.parse import urljoin, urlsplit
+
+from kaniko_core.errors import RegistryError
+from kaniko_core.oci.reference import Repository
+from kaniko_core.registry.auth import Keychain
+from kaniko_core.registry.challenges import parse_challenges
+from kaniko_core.registry.failures import BUSY, Answer, Attempt, Busy, refusal
+from kaniko_core.registry.tokens import Access, Authorizer
+from kaniko_core.registry.transport import Reply, Transport
+
+# Bytes of a body that is held in memory: manifests, lists of tags, errors. Registries take
+# manifests up to 4 MiB (distribution specification).
+LARGEST_BODY = 4 << 20
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 10
+# Seconds: the first pause doubles each time; nobody is made to wait longer than the limit.
+_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_WAIT = 0.5, 20.0, 60.0
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request to a registry; it may be sent several times.
+
+    Attributes:
+        repository: whose registry is asked, and whose credentials may be used.
+        scopes: what a token for it must allow.
+        target: ``/v2/…``, or the URL of an upload location.
+        body: the bytes, or a function that begins to give them anew.
+        doing: completes "cannot …" in an error.
+    """
+
+    method: str
+    repository: Repository
+    scopes: tuple[str, ...]
+    target: str
+    doing: str
+    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+    body: bytes | Callable[[], Iterator[bytes]] | None = None
+
+    @property
+    def pushes(self) -> bool:
+        """Whether it changes the repository, or is part of that."""
+        return any(scope.endswith("push") for scope in self.scopes)
+
+
+class Session:
+    """Sends requests and keeps what is learned on the way; safe to use from several threads.
+
+    Args:
+        transport: closed by whoever made it.
+        keychain: where credentials come from.
+        retries: how often a request is tried again.
+        stopped: set to end waiting and transfers early.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        keychain: Keychain,
+        *,
+        retries: int,
+        stopped: threading.Event,
+    ) -> None:
+        self._transport = transport
+        self._authorizer = Authorizer(keychain, self._token_exchange)
+        self._retries = retries
+        self._stopped = stopped
+
+    def origin(self, repository: Repository) -> str:
+        """Return scheme, host and port of the registry; find the scheme out where need be."""
+        return origin_of(self._transport.origin(repository.host))
+
+    def ask(self, request: Request, *, limit: int = LARGEST_BODY) -> Answer:
+        """Return the whole answer, whatever its status, except 429 and 5xx, which are errors.
+
+        Raises:
+            RegistryError: after all retries.
+            ContentError: the body is larger than *limit* bytes.
+        """
+        return self.retrying(lambda: self._answer(request, limit))
+
+    def open(self, request: Request) -> Reply:
+        """Send *request* once and return the reply, its body unread; 429 and 5xx are errors."""
+        reply = self._exchange(request)
+        if reply.status in BUSY:
+            raise self.refused(self._whole(reply, request, LARGEST_BODY), request)
+        return reply
+
+    def refused(self, answer: Answer, request: Request) -> RegistryError:
+        """Return the error for an answer to *request* that is not the hoped-for one."""
+        if answer.status not in (401, 403):
+            push = request.pushes
+            return refusal(answer, Attempt(request.doing, request.repository, push))
+        access = self._access(request)
+        return refusal(
+            answer, self._authorizer.attempt(access, request.doing, push=request.pushes)
+        )
+
+    def refused_reply(self, reply: Reply, request: Request) -> RegistryError:
+        """Return the error for a reply, whose body is read and closed here."""
+        return self.refused(self._whole(reply, request, LARGEST_BODY), request)
+
+    def retrying(self, action: Callable[[], T]) -> T:
+        """Do *action* again while it fails with temporary errors, with growing pauses."""
+        attempt = 0
+        while True:
+            try:
+                return action()
+            except RegistryError as error:
+                if not error.temporary or attempt >= self._retries:
+                    raise
+                pause = pause_after(error, attempt)
+            attempt += 1
+            self.rest(pause)
+
+    def rest(self, seconds: float) -> None:
+        """Wait; raise at once when the session is stopped."""
+        if self._stopped.wait(seconds):
+            raise RegistryError("the transfer was cancelled")
+
+    def location(self, answer: Answer, request: Request) -> str:
+        """Return where the answer's ``Location`` leads.
+
+        Raises:
+            RegistryError: there is none, or it may not be used.
+        """
+        target = answer.headers.get("location", "")
+        if not target:
+            raise RegistryError(
+                f"cannot {request.doing}: {request.repository.registry} did not say where to",
+                status=answer.status,
+            )
+        return _next_url(answer.url, target, self.origin(request.repository), request)
+
+    def _answer(self, request: Request, limit: int) -> Answer:
+        reply = self._exchange(request)
+        answer = self._whole(reply, request, limit)
+        if answer.status in BUSY:
+            raise self.refused(answer, request)
+        return answer
+
+    def _whole(self, reply: Reply, request: Request, limit: int) -> Answer:
+        what = f"the answer to a {request.method}"
+        return Answer(reply.status, reply.headers, reply.read(limit, what), reply.url)
+
+    def _access(self, request: Request) -> Access:
+        return Access(request.repository, request.scopes, self.origin(request.repository))
+
+    def _exchange(self, request: Request) -> Reply:
+        """Send *request*, once more with new authorization if the registry wants that."""
+        access = self._access(request)
+        url = urljoin(access.origin, request.target)
+        authorization = self._authorizer.known(access)
+        reply = self._follow(request, url, access.origin, authorization)
+        if reply.status != 401 or origin_of(reply.url) != access.origin:
+            return reply
+        challenges = parse_challenges(reply.challenges)
+        renewed = self._authorizer.answer(access, challenges, authorization)
+        if renewed is None:
+            return reply
+        reply.read(LARGEST_BODY, "an error")  # so that the connection can be used again
+        return self._follow(request, url, access.origin, renewed)
+
+    def _follow(
+        self, request: Request, url: str, origin: str, authorization: str | None
+    ) -> Reply:
+        for _ in range(_MAX_REDIRECTS):
+            headers = dict(request.headers)
+            if authorization is not None and origin_of(url) == origin:
+                headers["Authorization"] = authorization
+            body = request.body() if callable(request.body) else request.body
+            reply = self._transport.send(request.method, url, headers, body)
+            target = reply.headers.get("location")
+            redirected = reply.status in _REDIRECTS and request.method in ("GET", "HEAD")
+            if not redirected or target is None:
+                return reply
+            reply.close()
+            url = _next_url(reply.url, target, origin, request)
+        registry = request.repository.registry
+        raise RegistryError(f"cannot {request.doing}: {registry} redirects without end")
+
+    def _token_exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+    ) -> Answer:
+        reply = self._transport.send(method, url, headers, body)
+        return Answer(reply.status, reply.headers, reply.read(LARGEST_BODY, "a token"), reply.url)
+
+
+def pause_after(error: RegistryError, attempt: int) -> float:
+    """Return how long to wait before the next try, in seconds.
+
+    Chance spreads clients that failed together; what the registry asks for is a lower bound.
+    """
+    longest: float = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE)
+    pause = random.uniform(longest / 2, longest)
+    asked = error.retry_after if isinstance(error, Busy) else None
+    return pause if asked is None else min(max(asked, pause if asked else 0.0), _LONGEST_WAIT)
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of *url*, the port only where it is not the scheme's own."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2].lower()
+    return f"{parts.scheme}://{host.removesuffix(_DEFAULT_PORTS.get(parts.scheme, '#'))}"
+
+
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def _next_url(base: str, target: str, origin: str, request: Request) -> str:
+    url = urljoin(base, target)
+    if urlsplit(url).scheme == "https" or origin.startswith("http://"):
+        return url
+    if urlsplit(url).scheme == "http" and origin_of(f"https:{url[5:]}") == origin:
+        return f"https:{url[5:]}"
+    raise RegistryError(
+        f"cannot {request.doing}: {request.repository.registry} points to an address without TLS",
+        hint="the registry, or what it keeps its blobs in, has to be set up for https",
+    )

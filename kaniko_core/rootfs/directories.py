@@ -1,0 +1,229 @@
+"""The directories of a tree that a layer is being unpacked into, kept open.
+
+Names in a layer are resolved here, one component at a time and relative to an open directory,
+so that nothing in an archive can lead out of the tree: not ``..``, not a symbolic link, absolute
+or relative, not one that the same archive made a moment ago.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from errno import ELOOP, ENOTDIR
+
+from kaniko_core.errors import ContentError
+from kaniko_core.oci.entry import Entry, Kind
+from kaniko_core.oci.tarheader import readable
+from kaniko_core.rootfs.beneath import Beneath, Whiteouts, is_whiteout
+from kaniko_core.rootfs.tree import MOST_LINKS, file_entry
+
+# Directories kept open. Several layers are unpacked at once, and 1024 is a common limit.
+_MOST_OPEN = 150
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Nobody else may look in before the layer's own mode is set.
+_NEW = 0o700
+_IMPLIED_MODE = 0o755
+
+
+class Directory:
+    """An open directory, and where it really is: relative to the root, without links."""
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, fd: int, path: bytes) -> None:
+        self.fd = fd
+        self.path = path
+
+    def child(self, name: bytes) -> bytes:
+        """Return where the entry *name* of this directory is."""
+        return self.path + b"/" + name if self.path else name
+
+
+class Directories:
+    """Opens directories by their names in a layer, and makes those that it implies.
+
+    What a new directory shall be like is collected, and set at the end by :meth:`pending`'s
+    user: until then it can be written into, and passes nothing on to its children.
+
+    Attributes:
+        pending: metadata still to be set, by real path.
+    """
+
+    def __init__(self, root: int, whiteouts: Whiteouts, beneath: Beneath) -> None:
+        self._root = Directory(root, b"")
+        self._whiteouts = whiteouts
+        self._beneath = beneath
+        self._open: dict[bytes, Directory] = {b"": self._root}
+        self._followed: set[bytes] = set()
+        self._opaque: set[bytes] = set()
+        self.pending: dict[bytes, Entry] = {}
+
+    def close(self) -> None:
+        """Close every directory but the root."""
+        for fd in {directory.fd for directory in self._open.values()} - {self._root.fd}:
+            os.close(fd)
+        self._open = {b"": self._root}
+        self._followed.clear()
+
+    def open(self, path: bytes) -> Directory:
+        """Return the directory *path*, made where it is missing.
+
+        It stays open until the next call. Links are followed, also those of the layers beneath.
+
+        Raises:
+            ContentError: links lead in a circle.
+            OSError: the disk refused.
+        """
+        found = self._open.get(path)
+        return found if found is not None else self._resolve(path, make=True)
+
+    def find(self, path: bytes) -> Directory | None:
+        """Return the directory *path*, or None where neither this layer nor one beneath has it."""
+        found = self._open.get(path)
+        if found is not None:
+            return found
+        try:
+            return self._resolve(path, make=False)
+        except FileNotFoundError:
+            return None
+
+    def make(self, parent: Directory, name: bytes, entry: Entry) -> None:
+        """Make the directory *name*, or keep the one that is there; what else is there goes."""
+        real = parent.child(name)
+        try:
+            os.mkdir(name, _NEW, dir_fd=parent.fd)
+        except FileExistsError:
+            status = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
+            if not stat.S_ISDIR(status.st_mode):
+                self._replace(parent, name, real, status)
+        self.pending[real] = entry
+        self.made(real)
+
+    def made(self, real: bytes) -> None:
+        """Note that the layer has something of its own at *real*, where a link may have led on.
+
+        What is open may be closed by it.
+        """
+        if real in self._followed:
+            self.close()
+
+    def make_opaque(self, directory: Directory) -> None:
+        """Hide what the layers beneath have in *directory*.
+
+        Raises:
+            OSError: the file system cannot hold the attribute, or it may not be set.
+        """
+        os.setxattr(directory.fd, self._whiteouts.opaque_xattr, b"y")
+        self._opaque.add(directory.path)
+
+    def remove(self, parent: Directory, name: bytes) -> bool:
+        """Remove *name* with everything in it; return whether *parent* must be opened again."""
+        real = parent.child(name)
+        try:
+            os.unlink(name, dir_fd=parent.fd)
+        except IsADirectoryError:
+            shutil.rmtree(os.fsdecode(name), dir_fd=parent.fd)
+            self._forget(real)
+            return True
+        if real in self._followed:
+            self.close()
+            return True
+        return False
+
+    def hidden(self, real: bytes) -> bool:
+        """Whether this layer hides what the layers beneath have at *real*."""
+        while real and self._opaque:
+            real = real.rpartition(b"/")[0]
+            if real in self._opaque:
+                return True
+        return False
+
+    def _forget(self, real: bytes) -> None:
+        self.close()
+        self._opaque.discard(real)
+        below = real + b"/"
+        for path in [path for path in self.pending if path == real or path.startswith(below)]:
+            del self.pending[path]
+
+    def _resolve(self, path: bytes, *, make: bool) -> Directory:
+        if len(self._open) > _MOST_OPEN:
+            self.close()
+        here = self._root
+        waiting = path.split(b"/")[::-1]
+        links = 0
+        while waiting:
+            name = waiting.pop()
+            if name in {b"", b"."}:
+                continue
+            if name == b"..":
+                above = here.path.rpartition(b"/")[0]
+                here = self._open.get(above) or self._resolve(above, make=make)
+                continue
+            real = here.child(name)
+            child = self._open.get(real) or self._enter(here, name, make=make)
+            if isinstance(child, Directory):
+                here = self._open[real] = child
+                continue
+            links += 1
+            if links > MOST_LINKS:
+                raise ContentError(f"/{readable(path)} leads through too many symbolic links")
+            self._followed.add(real)
+            if child.startswith(b"/"):
+                here = self._root
+            waiting += child.split(b"/")[::-1]
+        self._open[path] = here
+        return here
+
+    def _enter(self, parent: Directory, name: bytes, *, make: bool) -> Directory | bytes:
+        """Return the directory *name* of *parent*, or the target where it is a symbolic link."""
+        real = parent.child(name)
+        try:
+            return Directory(os.open(name, _OPEN, dir_fd=parent.fd), real)
+        except FileNotFoundError:
+            return self._imply(parent, name, make=make)
+        except OSError as error:
+            if error.errno not in {ELOOP, ENOTDIR}:
+                raise
+        status = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            return os.readlink(name, dir_fd=parent.fd)
+        if not make:
+            raise FileNotFoundError(real)
+        self._replace(parent, name, real, status)
+        self.pending[real] = _implied(real)
+        return Directory(os.open(name, _OPEN, dir_fd=parent.fd), real)
+
+    def _imply(self, parent: Directory, name: bytes, *, make: bool) -> Directory | bytes:
+        """Make a directory that the layer has no entry for, like the one beneath."""
+        real = parent.child(name)
+        found = None
+        if self._whiteouts is not Whiteouts.APPLY and not self.hidden(real):
+            found = self._beneath.find(real)
+        entry = None if found is None else file_entry(real, found.status, found.host_path)
+        if entry is not None and entry.kind is Kind.SYMLINK:
+            return entry.link
+        if entry is None or entry.kind is not Kind.DIRECTORY:
+            if not make:
+                raise FileNotFoundError(real)
+            entry = _implied(real)
+        os.mkdir(name, _NEW, dir_fd=parent.fd)
+        self.pending[real] = entry
+        return Directory(os.open(name, _OPEN, dir_fd=parent.fd), real)
+
+    def _replace(self, parent: Directory, name: bytes, real: bytes, status: os.stat_result) -> None:
+        """Put a new directory in the place of something else."""
+        os.unlink(name, dir_fd=parent.fd)
+        os.mkdir(name, _NEW, dir_fd=parent.fd)
+        if self._whiteouts is not Whiteouts.APPLY and is_whiteout(status):
+            # The layer removes what was there before, and then makes a directory anew.
+            fd = os.open(name, _OPEN, dir_fd=parent.fd)
+            try:
+                self.make_opaque(Directory(fd, real))
+            finally:
+                os.close(fd)
+
+
+def _implied(real: bytes) -> Entry:
+    # The epoch, so that unpacking twice gives the same tree.
+    return Entry(real, Kind.DIRECTORY, _IMPLIED_MODE, os.geteuid(), os.getegid())

@@ -1,0 +1,331 @@
+"""Unpacking one layer: into a directory of its own, or onto the layers beneath it.
+
+    of its own   an overlayfs lower directory; whiteouts become overlayfs's, and what the layer
+                 takes for granted (parent directories, targets of hard links) is copied up
+    onto         a tree that holds the layers beneath; whiteouts delete
+
+Directories get their owner, mode, attributes and time when everything else is in place: before,
+they would pass a group on to their files, refuse them, or lose their time to them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from errno import E2BIG, EACCES, EINVAL, ENOSPC, ENOTSUP, EPERM, ERANGE
+from pathlib import Path
+from typing import BinaryIO
+
+from kaniko_core.errors import ContentError, DiskError, disk_error
+from kaniko_core.oci.entry import Entry, Kind
+from kaniko_core.oci.tarheader import readable
+from kaniko_core.oci.tarreader import TarReader
+from kaniko_core.rootfs.beneath import Beneath, Found, Whiteouts, is_whiteout
+from kaniko_core.rootfs.directories import Directories, Directory
+from kaniko_core.rootfs.hiding import Deletions, Hiding, Marks
+from kaniko_core.rootfs.tree import file_entry
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_COPIED = 8 << 20  # bytes that the kernel copies per call
+_ROOT_MODE = 0o755
+_NODES = {
+    Kind.CHARACTER: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+    Kind.FIFO: stat.S_IFIFO,
+}
+# overlayfs would take them for its own.
+_OVERLAY_XATTRS = (b"trusted.overlay.", b"user.overlay.")
+# The file system has no such attributes, no room for them, or they are not for us to set.
+_XATTR_REFUSED = frozenset({ENOTSUP, EPERM, EACCES, EINVAL, E2BIG, ERANGE, ENOSPC})
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What became of a layer.
+
+    Attributes:
+        entries: how many it had.
+        lost_xattrs: names of extended attributes that could not be set on some file, sorted.
+            The layer still has them; what runs on the unpacked tree does not see them.
+        lost_devices: names of device nodes that could not be made, in the layer's order; only
+            for ``OVERLAY_USER``, as a user namespace can have no device nodes.
+    """
+
+    entries: int
+    lost_xattrs: tuple[str, ...]
+    lost_devices: tuple[str, ...]
+
+
+def unpack(
+    tar: BinaryIO,
+    directory: Path,
+    *,
+    whiteouts: Whiteouts,
+    below: Callable[[], Sequence[Path]] = tuple,
+) -> Unpacked:
+    """Unpack the uncompressed *tar* of a layer into *directory*, which exists.
+
+    The tar is read to its very end, and not closed. After an error, half of the layer may be
+    there.
+
+    Args:
+        tar: a stream whose reads may be short.
+        directory: an empty one, but for ``Whiteouts.APPLY``.
+        whiteouts: what to do with whiteouts.
+        below: gives the unpacked directories of the layers beneath, topmost first. Called at
+            most once, and only when the layer takes something in them for granted; may block.
+
+    Raises:
+        ContentError: the archive is damaged, or links to what is not there.
+        UnsafeEntry: a name could leave *directory*.
+        DiskError: the disk refused, or this process may not do what the layer asks for.
+    """
+    try:
+        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise disk_error(error, "unpack a layer into", directory) from error
+    unpacker = _Unpacker(root, whiteouts, Beneath(below, whiteouts))
+    try:
+        return unpacker.unpack(TarReader(tar))
+    except OSError as error:
+        doing = f"unpack /{readable(unpacker.current)} into"
+        failure = disk_error(error, doing, directory)
+        if error.errno == EPERM:
+            failure.hint = "owners and devices take root; so do files that are not this user's"
+        raise failure from error
+    finally:
+        unpacker.close()
+        os.close(root)
+
+
+class _Unpacker:
+    """One layer being unpacked; *current* is the name of the entry, for messages."""
+
+    def __init__(self, root: int, whiteouts: Whiteouts, beneath: Beneath) -> None:
+        self._root = root
+        self._whiteouts = whiteouts
+        self._beneath = beneath
+        self._directories = Directories(root, whiteouts, beneath)
+        self._hiding: Hiding
+        # Owner of a new file, where it can be told.
+        self._owner: tuple[int, int] | None = (os.geteuid(), os.getegid())
+        if whiteouts is Whiteouts.APPLY:
+            self._hiding = Deletions(self._directories)
+        else:
+            self._hiding = Marks(self._directories, beneath)
+        if whiteouts is Whiteouts.APPLY or os.fstat(root).st_mode & stat.S_ISGID:
+            self._owner = None
+        self._lost_xattrs: set[bytes] = set()
+        self._lost_devices: list[bytes] = []
+        self.current = b""
+
+    def close(self) -> None:
+        self._directories.close()
+
+    def unpack(self, reader: TarReader) -> Unpacked:
+        count = 0
+        while (entry := reader.next()) is not None:
+            count += 1
+            self.current = entry.name
+            self._put(entry, reader)
+        self._finish_directories()
+        return Unpacked(
+            count,
+            tuple(sorted(map(readable, self._lost_xattrs))),
+            tuple(map(readable, self._lost_devices)),
+        )
+
+    def _put(self, entry: Entry, reader: TarReader) -> None:
+        kind = entry.kind
+        if kind is Kind.OPAQUE:
+            directory = self._directories.find(entry.name)
+            if directory is not None:
+                self._hiding.empty(directory)
+            return
+        where, _, name = entry.name.rpartition(b"/")
+        if kind is Kind.WHITEOUT:
+            found = self._directories.find(where)
+            if found is not None:
+                self._hiding.remove(found, name)
+            return
+        if not name:
+            self._directories.pending[b""] = entry
+            return
+        source = self._link_source(entry) if kind is Kind.HARDLINK else b""
+        parent = self._directories.open(where)
+        real = parent.child(name)
+        if kind is Kind.FILE:
+            self._file(parent, name, entry, lambda fd: reader.copy_to(fd, entry.size))
+        elif kind is Kind.DIRECTORY:
+            self._directories.make(parent, name, entry)
+        elif kind is Kind.HARDLINK:
+            self._link(parent, name, source)
+        else:
+            self._node(parent, name, entry)
+        self._hiding.added(real)
+        if kind is not Kind.DIRECTORY:
+            self._directories.made(real)
+
+    def _file(
+        self, parent: Directory, name: bytes, entry: Entry, fill: Callable[[int], None]
+    ) -> None:
+        try:
+            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent.fd)
+        except FileExistsError:
+            parent = self._cleared(parent, name)
+            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent.fd)
+        try:
+            if entry.size:
+                fill(fd)
+            self._set_metadata(fd, entry)
+        finally:
+            os.close(fd)
+
+    def _set_metadata(self, fd: int, entry: Entry) -> None:
+        """Give an open file or directory its owner, mode, attributes and time.
+
+        In this order: a new owner takes set-user-ID and capabilities away.
+        """
+        if self._owner != (entry.uid, entry.gid):
+            os.fchown(fd, entry.uid, entry.gid)
+        os.fchmod(fd, entry.mode)
+        for key, value in entry.xattrs.items():
+            self._set_xattr(lambda key, value: os.setxattr(fd, key, value), key, value)
+        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+
+    def _node(self, parent: Directory, name: bytes, entry: Entry) -> None:
+        """Make a symbolic link, device or FIFO."""
+        try:
+            made = self._make_node(parent, name, entry)
+        except FileExistsError:
+            parent = self._cleared(parent, name)
+            made = self._make_node(parent, name, entry)
+        if not made:
+            return
+        at = parent.fd
+        os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
+        if entry.kind is not Kind.SYMLINK:
+            os.chmod(name, entry.mode, dir_fd=at)
+        path = b"/proc/self/fd/%d/%b" % (at, name)
+        for key, value in entry.xattrs.items():
+            self._set_xattr(
+                lambda key, value: os.setxattr(path, key, value, follow_symlinks=False), key, value
+            )
+        times = (entry.mtime_ns, entry.mtime_ns)
+        os.utime(name, ns=times, dir_fd=at, follow_symlinks=False)
+
+    def _make_node(self, parent: Directory, name: bytes, entry: Entry) -> bool:
+        if entry.kind is Kind.SYMLINK:
+            os.symlink(entry.link, name, dir_fd=parent.fd)
+            return True
+        try:
+            device = os.makedev(*entry.device)
+            os.mknod(name, 0o600 | _NODES[entry.kind], device, dir_fd=parent.fd)
+        except PermissionError as error:
+            if self._whiteouts is Whiteouts.OVERLAY_USER:
+                self._lost_devices.append(entry.name)
+                return False
+            raise DiskError(
+                f"cannot make the device node /{readable(entry.name)}: {error.strerror}",
+                hint="this takes root with CAP_MKNOD, outside of a user namespace",
+            ) from error
+        return True
+
+    def _set_xattr(self, set_one: Callable[[bytes, bytes], None], key: bytes, value: bytes) -> None:
+        if key.startswith(_OVERLAY_XATTRS):
+            return
+        try:
+            set_one(key, value)
+        except OSError as error:
+            if error.errno not in _XATTR_REFUSED:
+                raise
+            self._lost_xattrs.add(key)
+
+    def _link(self, parent: Directory, name: bytes, source: bytes) -> None:
+        """Make another name for the file *source*, a real path in this tree."""
+        if source == parent.child(name):
+            return
+        # A path from the root, for opening its directory could close *parent*.
+        try:
+            os.link(
+                source, name, src_dir_fd=self._root, dst_dir_fd=parent.fd, follow_symlinks=False
+            )
+        except FileExistsError:
+            parent = self._cleared(parent, name)
+            os.link(
+                source, name, src_dir_fd=self._root, dst_dir_fd=parent.fd, follow_symlinks=False
+            )
+
+    def _link_source(self, entry: Entry) -> bytes:
+        """Return the real path of a hard link's target, copied up from beneath if need be."""
+        where, _, name = entry.link.rpartition(b"/")
+        directory = self._directories.find(where)
+        if directory is not None:
+            real = directory.child(name)
+            status = _status(directory, name)
+            own_tree = self._whiteouts is Whiteouts.APPLY
+            if status is None and not own_tree and not self._directories.hidden(real):
+                found = self._beneath.find(real)
+                if found is not None and not stat.S_ISDIR(found.status.st_mode):
+                    self._copy_up(directory, name, found)
+                    return real
+            elif status is not None and (own_tree or not is_whiteout(status)):
+                if stat.S_ISDIR(status.st_mode):
+                    raise ContentError(
+                        f"/{readable(entry.name)} is a hard link to /{readable(entry.link)}, "
+                        "which is a directory"
+                    )
+                return real
+        raise ContentError(
+            f"/{readable(entry.name)} is a hard link to /{readable(entry.link)}, which is not there"
+        )
+
+    def _copy_up(self, parent: Directory, name: bytes, found: Found) -> None:
+        entry = file_entry(parent.child(name), found.status, found.host_path)
+        if entry is None:
+            return
+        if entry.kind is Kind.FILE:
+            self._file(parent, name, entry, lambda fd: _copy(found.host_path, fd, entry.size))
+        else:
+            self._node(parent, name, entry)
+
+    def _cleared(self, parent: Directory, name: bytes) -> Directory:
+        """Remove *name* for what the layer puts there, and return its directory again."""
+        path = parent.path
+        if self._directories.remove(parent, name):
+            return self._directories.open(path)
+        return parent
+
+    def _finish_directories(self) -> None:
+        pending = self._directories.pending
+        if self._whiteouts is not Whiteouts.APPLY and b"" not in pending:
+            self._set_metadata(
+                self._root, Entry(b"", Kind.DIRECTORY, _ROOT_MODE, os.geteuid(), os.getegid())
+            )
+        # Children first: their parents may end up closed to us.
+        for path in sorted(pending, reverse=True):
+            self.current = path
+            directory = self._directories.find(path)
+            if directory is not None:
+                self._set_metadata(directory.fd, pending[path])
+
+
+def _status(directory: Directory, name: bytes) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _copy(host_path: bytes, fd: int, size: int) -> None:
+    source = os.open(host_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        while size and (count := os.sendfile(fd, source, None, min(size, _COPIED))):
+            size -= count
+    finally:
+        os.close(source)
+
+
+__all__ = ["Unpacked", "Whiteouts", "unpack"]

@@ -1,0 +1,274 @@
+"""Mount root file systems and run commands in them, in namespaces that are not the builder's.
+
+    with open_sandbox(work) as sandbox:
+        with sandbox.mounted(lowers, upper=upper, work=upper_work) as root:
+            sandbox.run(process, root, output)
+
+Everything happens in the sandbox server (``server.py``); this module asks it to. The builder's
+own mounts and namespaces stay as they are, so its threads can work meanwhile: every method
+here may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from errno import E2BIG, EINVAL
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from kaniko_core.errors import DiskError, SandboxError
+from kaniko_core.sandbox import wire
+from kaniko_core.sandbox.command import HOSTNAME
+from kaniko_core.sandbox.encode import mount_request, run_request
+from kaniko_core.sandbox.failures import failure
+from kaniko_core.sandbox.runner import Mount, Process
+from kaniko_core.sandbox.start import Started, Whiteouts, file_system, start_server
+from kaniko_core.sandbox.streams import Output, Streams, server_gone
+
+_LOCAL_NAMES = f"127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost\n".encode()
+_LAYER_LIMIT = 450  # the kernel stacks 500
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What sandboxing looks like here.
+
+    Attributes:
+        whiteouts: which extended attributes mark opaque directories.
+        user_namespace: whether a user namespace is needed.
+    """
+
+    whiteouts: Whiteouts
+    user_namespace: bool
+
+
+class Mounted:
+    """A mounted root, until it is closed.
+
+    Attributes:
+        fd: its directory, open in this process, to be read from.
+        below: the directory of its lower directories alone, without the upper one.
+        number: how :class:`~kaniko_core.sandbox.runner.BindMount` refers to it.
+    """
+
+    def __init__(self, sandbox: Sandbox, number: int, fds: tuple[int, int]) -> None:
+        self._sandbox = sandbox
+        self._open = True
+        self.number = number
+        self.fd, self.below = fds
+
+    def close(self) -> None:
+        """Unmount it; closing twice is allowed."""
+        if self._open:
+            self._open = False
+            os.close(self.fd)
+            os.close(self.below)
+            self._sandbox._unmount(self.number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Sandbox:
+    """A running sandbox server."""
+
+    def __init__(self, started: Started) -> None:
+        self._started = started
+        self._lock = threading.Lock()
+        self._open = True
+
+    @property
+    def whiteouts(self) -> Whiteouts:
+        """Which extended attributes the overlays understand: ``trusted`` or ``user``."""
+        return self._started.whiteouts
+
+    def mounted(
+        self,
+        lowers: Sequence[Path],
+        *,
+        upper: Path | None = None,
+        work: Path | None = None,
+        mounts: Sequence[Mount] = (),
+    ) -> Mounted:
+        """Mount an overlay of *lowers*, bottom first, and return its open root.
+
+        Args:
+            lowers: unpacked layers; none for an empty root.
+            upper: where changes go; None for a read-only root. An existing directory, that
+                no other mount uses. It gets the mode, owner and times of the root below.
+            work: an empty directory beside *upper*, for the kernel; required with it.
+            mounts: what a command will find mounted there beside /proc, /sys and /dev.
+
+        Raises:
+            SandboxError: the kernel refuses, or a mount has no possible place.
+        """
+        if (upper is None) != (work is None):
+            raise ValueError("upper and work belong together")
+        request = mount_request(lowers, upper, work, mounts)
+        message, fds = self._ask("mount", request)
+        if message[0] != "mounted":
+            raise _mount_failed(message, len(lowers))
+        return Mounted(self, message[1], (fds[0], fds[1]))
+
+    def check_lower(self, directory: Path) -> None:
+        """Make sure that layers unpacked below *directory*, which exists, can be mounted.
+
+        Raises:
+            DiskError: they cannot, or *directory* cannot be written to.
+        """
+        import tempfile
+
+        try:
+            with tempfile.TemporaryDirectory(prefix=".tmp-", dir=directory) as place:
+                message, _ = self._ask("check", place)
+        except OSError as error:
+            message = ("failed", error.errno or 0, "")
+        if message == ("checked", True):
+            return
+        reason = f": {os.strerror(message[1])}" if message[0] == "failed" else ""
+        kind = file_system(directory)
+        raise DiskError(
+            f"layers cannot be unpacked in {directory}, which is on {kind or 'an unknown disk'}"
+            f"{reason}",
+            hint="name a directory on another file system, such as a volume",
+        )
+
+    def run(
+        self,
+        process: Process,
+        mounted: Mounted,
+        output: Output,
+        *,
+        hosts: bytes | None = None,
+        resolv_conf: bytes | None = None,
+    ) -> None:
+        """Run *process* in *mounted*, and return when nothing of it is alive any more.
+
+        Args:
+            process: the command.
+            mounted: its root, with an upper directory if it shall be able to write.
+            output: called in this thread with what the command writes, as it comes.
+            hosts: the content of its ``/etc/hosts``; None for a copy of ours.
+            resolv_conf: the content of its ``/etc/resolv.conf``; None for a copy of ours.
+
+        Raises:
+            CommandFailed: it ended with another status than 0, or could not be started.
+            SandboxError: the kernel refuses something that the sandbox needs.
+        """
+        request = run_request(process, mounted.number)
+        request["hosts"] = _hosts(process) if hosts is None else hosts
+        request["resolv_conf"] = (
+            _content(Path("/etc/resolv.conf")) if resolv_conf is None else resolv_conf
+        )
+        with Streams() as streams:
+            self._send("run", request, streams.server_ends)
+            streams.close_server_ends()
+            ending = streams.follow(output)
+        if ending.status != 0:
+            raise failure(process, ending)
+
+    def close(self) -> None:
+        """Kill what runs, unmount everything, end the server. Closing twice is allowed."""
+        with self._lock:
+            if not self._open:
+                return
+            self._open = False
+        self._started.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _unmount(self, number: int) -> None:
+        # Without a server there are no mounts; whoever loses it has been told otherwise.
+        with suppress(SandboxError):
+            self._ask("unmount", number)
+
+    def _ask(self, name: str, request: object) -> tuple[tuple[Any, ...], list[int]]:
+        ours, theirs = wire.channel()
+        try:
+            try:
+                self._send(name, request, (theirs.fileno(),))
+            finally:
+                theirs.close()
+            message, fds = wire.receive(ours)
+        finally:
+            ours.close()
+        if not message:
+            raise server_gone()
+        return message, fds
+
+    def _send(self, name: str, request: object, fds: tuple[int, ...]) -> None:
+        reply, *others = fds
+        memory = wire.pack_request(name, request)
+        try:
+            with self._lock:
+                if not self._open:
+                    raise server_gone()
+                wire.send(self._started.control, ("?",), (reply, memory, *others))
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise server_gone() from error
+        finally:
+            os.close(memory)
+
+
+def open_sandbox(directory: Path) -> Sandbox:
+    """Start a sandbox whose upper directories will be below *directory*; the caller closes it.
+
+    Raises:
+        SandboxError: the kernel does not let us; the hint names the missing right.
+        DiskError: *directory* cannot be written to.
+    """
+    return Sandbox(start_server(directory))
+
+
+def probe(directory: Path) -> Capabilities:
+    """Find out whether sandboxing works with upper directories below *directory*, by trying.
+
+    Raises:
+        SandboxError: it does not; the message and the hint say why.
+        DiskError: *directory* cannot be written to.
+    """
+    started = start_server(directory)
+    started.stop()
+    return Capabilities(started.whiteouts, started.user_namespace)
+
+
+def _mount_failed(message: Sequence[Any], layers: int) -> SandboxError:
+    number, path = message[1], message[2]
+    if layers > _LAYER_LIMIT and number in (EINVAL, E2BIG):
+        return SandboxError(f"{layers} layers are more than the kernel can stack")
+    return SandboxError(f"a root cannot be mounted: {path}: {os.strerror(number)}")
+
+
+def _hosts(process: Process) -> bytes:
+    """Return the host names for *process*: ours where it shares our network."""
+    return (_content(Path("/etc/hosts")) + _LOCAL_NAMES) if process.network else _LOCAL_NAMES
+
+
+def _content(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    return data if data.endswith(b"\n") or not data else data + b"\n"

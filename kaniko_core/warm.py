@@ -1,0 +1,328 @@
+"""Fill the cache of base images ahead of the builds that need them.
+
+For each image: ask the registry what the name means now (one HEAD), look that digest up in the
+cache, and fetch only what is not there. A digest that is there needs no question at all.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from kaniko_core.cache.images import Freshness, ImageCache, Lookup
+from kaniko_core.errors import ContentError, DiskError, KanikoError, NotFound, UsageError
+from kaniko_core.oci.digest import Digest
+from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.platform import Platform
+from kaniko_core.oci.reference import Reference
+from kaniko_core.oci.spec import Descriptor, Index, MediaType
+from kaniko_core.options import CacheOptions, WarmOptions
+from kaniko_core.progress import BytesMoved, Direction, Noted, Progress, Warned, silent
+
+_IMAGES_AT_ONCE = 4
+
+
+class Outcome(Enum):
+    """What warming did for an image; the values are for people."""
+
+    CACHED = "already cached"
+    RENEWED = "renewed"
+    DOWNLOADED = "downloaded"
+    REPLACED = "replaced"
+    REPAIRED = "repaired"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An image to warm: a name, and which of an index's images."""
+
+    reference: Reference
+    platform: Platform
+
+
+@dataclass(frozen=True, slots=True)
+class Warmed:
+    """What became of a wanted image.
+
+    Attributes:
+        digest: of the image's manifest; None where it could not be learned.
+        size: bytes of the entry in the cache.
+        seconds: how long it took.
+        error: why, when FAILED.
+    """
+
+    wanted: Wanted
+    outcome: Outcome
+    digest: Digest | None = None
+    size: int = 0
+    seconds: float = 0.0
+    error: KanikoError | None = None
+
+
+def wanted_images(options: WarmOptions) -> tuple[Wanted, ...]:
+    """Return the images of ``--image``, then those of ``--dockerfile``, each once.
+
+    Raises:
+        DockerfileError: the Dockerfile is none, or a name in it is none.
+        UsageError: the Dockerfile cannot be read.
+    """
+    platform = options.custom_platform or Platform.host()
+    wanted = [Wanted(reference.with_default_tag, platform) for reference in options.image]
+    if options.dockerfile is not None:
+        build_args = {name: value for name, value in options.build_arg if value is not None}
+        wanted += images_of(options.dockerfile, build_args, platform)
+    return tuple(dict.fromkeys(wanted))
+
+
+def images_of(
+    dockerfile: Path, build_args: Mapping[str, str], platform: Platform
+) -> tuple[Wanted, ...]:
+    """Return every image that *dockerfile* names in FROM and COPY ``--from``, in its order.
+
+    That is: those of all its stages, whatever the target of a build may be; not ``scratch``,
+    and not earlier stages.
+
+    Args:
+        dockerfile: the file.
+        build_args: values of ARGs, which win over the defaults in the file.
+        platform: which images, where FROM does not say.
+
+    Raises:
+        DockerfileError: it is no Dockerfile, or a name in it is none.
+        UsageError: the file cannot be read.
+    """
+    from kaniko_core.builder.plan import make_plan
+    from kaniko_core.dockerfile.parser import parse_dockerfile
+
+    try:
+        data = dockerfile.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the Dockerfile {dockerfile}: {error.strerror}",
+            hint="name a file with --dockerfile",
+        ) from error
+    parsed = parse_dockerfile(data, str(dockerfile))
+    plans = (
+        make_plan(parsed, target=str(stage.number), build_args=build_args, target_platform=platform)
+        for stage in parsed.stages
+    )
+    named = (image for plan in plans for image in sorted(plan.images, key=lambda i: i.name))
+    return tuple(dict.fromkeys(Wanted(image.reference, image.platform) for image in named))
+
+
+class Source(Protocol):
+    """What warming asks of a registry."""
+
+    def head(self, reference: Reference) -> Descriptor | None:
+        """Return what the registry lists under *reference*, or None."""
+
+    def manifest(self, reference: Reference) -> tuple[Descriptor, bytes] | None:
+        """Return the manifest or index itself, or None."""
+
+    def get(self, reference: Reference, platform: Platform) -> Image | None:
+        """Return the image, its layers not yet fetched, or None."""
+
+
+def warm(
+    wanted: Iterable[Wanted],
+    *,
+    cache: CacheOptions,
+    pull: Source,
+    force: bool = False,
+    progress: Progress = silent,
+) -> tuple[Warmed, ...]:
+    """Put each image into the cache, several at once; one that fails does not stop the others.
+
+    Args:
+        wanted: which images; one that is named twice is warmed once.
+        cache: where to, and when an entry is to be renewed.
+        pull: the registries.
+        force: fetch what is there already, too, and replace it.
+        progress: is told of bytes that move, and of failures as they happen.
+
+    Returns:
+        What became of each, in the order given.
+    """
+    images = ImageCache(cache)
+    images.sweep()
+    unique = tuple(dict.fromkeys(wanted))
+    warmer = _Warmer(images, pull, force, progress, threading.Event())
+    if len(unique) == 1:
+        return (warmer.warm(unique[0]),)
+    with ThreadPoolExecutor(_IMAGES_AT_ONCE, thread_name_prefix="warm") as pool:
+        try:
+            return tuple(pool.map(warmer.warm, unique))
+        except BaseException:
+            # Ctrl-C: downloads end at their next chunk, and clean up after themselves.
+            warmer.stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+class _Stopped(Exception):  # noqa: N818 - no error: the user asked for it
+    """Ends a download whose result nobody waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Warmer:
+    cache: ImageCache
+    pull: Source
+    force: bool
+    progress: Progress
+    stop: threading.Event
+
+    def warm(self, wanted: Wanted) -> Warmed:
+        """Warm one image; a failure is in the result."""
+        started = time.monotonic()
+        try:
+            outcome, found = self._warm(wanted)
+        except KanikoError as error:
+            self.progress(
+                Warned(f"{wanted.reference.familiar} was not warmed: {error}", hint=error.hint)
+            )
+            return Warmed(wanted, Outcome.FAILED, seconds=time.monotonic() - started, error=error)
+        seconds = time.monotonic() - started
+        self.progress(Noted(f"{wanted.reference.familiar}: {outcome.value} ({found.digest})"))
+        return Warmed(wanted, outcome, found.digest, found.size, seconds)
+
+    def _warm(self, wanted: Wanted) -> tuple[Outcome, Lookup]:
+        if not self.force and (known := self._known(wanted)) is not None:
+            return Outcome.CACHED, known
+        listed, digest = self._resolve(wanted)
+        outcome, found = self._bring(wanted, digest)
+        if wanted.reference.digest != digest:
+            self._remember(wanted, listed, digest)
+        return outcome, found
+
+    def _known(self, wanted: Wanted) -> Lookup | None:
+        """Return the fresh entry of a digest, which no registry can change the meaning of."""
+        digest = wanted.reference.digest
+        if digest is None:
+            return None
+        # The digest may be an index's; then it was noted which of its images was meant.
+        remembered = self.cache.recall(wanted.reference, wanted.platform)
+        found = self.cache.look_up(remembered.image if remembered else digest)
+        return found if found.freshness is Freshness.FRESH else None
+
+    def _resolve(self, wanted: Wanted) -> tuple[Digest, Digest]:
+        """Return what the registry lists under the name, and the image's own digest."""
+        reference = wanted.reference
+        listed = self.pull.head(reference)
+        if listed is None:
+            raise _missing(wanted)
+        if listed.media_type not in MediaType.INDEXES:
+            return listed.digest, listed.digest
+        remembered = self.cache.recall(reference, wanted.platform)
+        if remembered is not None and remembered.listed == listed.digest:
+            return listed.digest, remembered.image
+        answer = self.pull.manifest(reference.at(listed.digest))
+        if answer is None:
+            raise _missing(wanted)
+        chosen = Index.parse(answer[1]).select(wanted.platform)
+        if chosen is None:
+            raise NotFound(
+                f"{reference.familiar} has no image for {wanted.platform}",
+                hint="name another platform with --custom-platform",
+            )
+        return listed.digest, chosen.digest
+
+    def _bring(self, wanted: Wanted, digest: Digest) -> tuple[Outcome, Lookup]:
+        """Make the entry of *digest* fresh."""
+        found = self.cache.look_up(digest)
+        if not self.force and (kept := self._keep(found)) is not None:
+            return kept
+        name = wanted.reference.familiar
+        if found.freshness in (Freshness.DAMAGED, Freshness.UNREADABLE) and not self.force:
+            self.progress(Warned(self.cache.explain(found, name)))
+
+        def waiting() -> None:
+            self.progress(Noted(f"another warmer is busy with {name}; waiting for it"))
+
+        with self.cache.lock(digest, waiting=waiting, cancelled=self.stop.is_set):
+            # Another warmer may have brought it while we waited for the lock.
+            found = self.cache.look_up(digest)
+            if not self.force and (kept := self._keep(found)) is not None:
+                return kept
+            return self._fetch(wanted, found), self.cache.look_up(digest)
+
+    def _keep(self, found: Lookup) -> tuple[Outcome, Lookup] | None:
+        match found.freshness:
+            case Freshness.FRESH:
+                return Outcome.CACHED, found
+            case Freshness.STALE:
+                # The same digest is the same content: only its time has to be new.
+                self.cache.touch(found.digest)
+                return Outcome.RENEWED, found
+            case _:
+                return None
+
+    def _fetch(self, wanted: Wanted, found: Lookup) -> Outcome:
+        image = self.pull.get(wanted.reference.at(found.digest), wanted.platform)
+        if image is None:
+            raise _missing(wanted)
+        if image.digest != found.digest:
+            raise ContentError(f"the registry sent {image.digest} instead of {found.digest}")
+        bad = found.freshness in (Freshness.DAMAGED, Freshness.UNREADABLE)
+        if bad and not self.force and self.cache.repair(image):
+            return Outcome.REPAIRED
+        name = wanted.reference.familiar
+
+        def moved(layer: Layer, done: int) -> None:
+            if self.stop.is_set():
+                raise _Stopped
+            what = f"{name} {layer.descriptor.digest.short}"
+            self.progress(BytesMoved(Direction.PULL, what, done, layer.descriptor.size))
+
+        self.cache.put(image, (wanted.reference,), moved=moved)
+        if bad:
+            return Outcome.REPAIRED
+        return Outcome.DOWNLOADED if found.freshness is Freshness.ABSENT else Outcome.REPLACED
+
+    def _remember(self, wanted: Wanted, listed: Digest, image: Digest) -> None:
+        try:
+            self.cache.remember(wanted.reference, wanted.platform, listed, image)
+        except DiskError as error:
+            known = self.cache.recall(wanted.reference, wanted.platform)
+            # In a read-only cache an old note that is still true serves as well.
+            if known is None or (known.listed, known.image) != (listed, image):
+                self.progress(Warned(f"builds without network will not know it: {error}"))
+
+
+def _missing(wanted: Wanted) -> NotFound:
+    return NotFound(
+        f"there is no image {wanted.reference.familiar} in {wanted.reference.repository.registry}",
+        status=404,
+        hint="check the name and the tag; a private image needs credentials in Docker's config",
+    )
+
+
+def table(warmed: Sequence[Warmed]) -> str:
+    """Return one aligned line for each image: what, which, how big, how long, and the result."""
+    rows = [("IMAGE", "DIGEST", "SIZE", "TIME", "RESULT")]
+    for item in warmed:
+        failed = item.outcome is Outcome.FAILED
+        rows.append(
+            (
+                item.wanted.reference.familiar,
+                "-" if item.digest is None else f"sha256:{item.digest.short}",
+                "-" if failed else _megabytes(item.size),
+                f"{item.seconds:.1f}s",
+                f"{item.outcome.value}: {item.error}" if item.error else item.outcome.value,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "  ".join((*(cell.ljust(w) for cell, w in zip(row[:4], widths, strict=True)), row[4]))
+        for row in rows
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,15 @@
+"""``python -m kaniko_executor``, and what the installed ``kaniko-executor`` calls."""
+
+import sys
+
+from kaniko_core.cli import run
+from kaniko_executor.cli import app
+
+
+def main() -> int:
+    """Run kaniko-executor on the process's arguments and return its exit status."""
+    return run(app, sys.argv[1:], name="kaniko-executor")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""The command line of kaniko-executor: that of Go kaniko's ``executor``."""
+
+from __future__ import annotations
+
+import typer
+
+import kaniko_core
+from kaniko_core.cli import console, with_options
+from kaniko_core.options import (
+    BuildOptions,
+    CacheOptions,
+    LogOptions,
+    OutputOptions,
+    RegistryOptions,
+)
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    subcommand_metavar="[version]",
+)
+
+
+@app.callback(invoke_without_command=True)
+@with_options(
+    short={"context": "-c", "dockerfile": "-f", "destination": "-d", "verbosity": "-v"},
+)
+def build(
+    building: BuildOptions,
+    output: OutputOptions,
+    cache: CacheOptions,
+    registry: RegistryOptions,
+    log: LogOptions,
+) -> None:
+    """Build an image from a Dockerfile, without a daemon, and push it to a registry."""
+    # Imported here, because --help and wrong options need none of it.
+    from kaniko_core import builder
+
+    with console(log) as progress:
+        builder.build(building, output, cache, registry, progress=progress)
+
+
+@app.command()
+def version() -> None:
+    """Print the version of kaniko-py."""
+    typer.echo(f"kaniko-py version: {kaniko_core.__version__}")

@@ -1,0 +1,15 @@
+"""``python -m kaniko_warmer``, and what the installed ``kaniko-warmer`` calls."""
+
+import sys
+
+from kaniko_core.cli import run
+from kaniko_warmer.cli import app
+
+
+def main() -> int:
+    """Run kaniko-warmer on the process's arguments and return its exit status."""
+    return run(app, sys.argv[1:], name="kaniko-warmer")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
