@@ -105,11 +105,6 @@ RUN chown web:web .
 USER web
 RUN echo "$VERSION $GREETING $(id -u):$(id -g) $PWD $HOME" > seen
 RUN ["/bin/sh", "-c", "echo exec > exec"]
-RUN <<END
-cat <<INNER > heredoc
-from a heredoc
-INNER
-END
 """,
         "--build-arg=VERSION=7",
     )
@@ -118,7 +113,6 @@ END
         assert (root / "work/seen").read_text() == "7 hello 1234:2345 /work /home\n"
         assert (root / "work/seen").stat().st_uid == 1234
         assert (root / "work/exec").read_text() == "exec\n"
-        assert (root / "work/heredoc").read_text() == "from a heredoc\n"
 
 
 def test_build_arguments_do_not_stay_in_the_config(build: Build, busybox: str) -> None:
@@ -269,21 +263,6 @@ RUN echo "$FROM_FIRST" > /second
     with readers.unpacked(build.image) as root:
         assert (root / "first").read_text() == "first\n"
         assert (root / "second").read_text() == "yes\n"
-
-
-def test_triggers_run_in_the_child_and_not_again_in_its_child(
-    build: Build, busybox: str, registry_names: list[str]
-) -> None:
-    parent, child, grandchild = registry_names
-    for base, image in ((busybox, parent), (parent, child), (child, grandchild)):
-        trigger = "ONBUILD RUN echo triggered >> /log\n" if image == parent else ""
-        build.fill({"Dockerfile": f"FROM {base}\n{trigger}LABEL at={image}\n"})
-        build.programs.executor("--context", build.context, "--destination", image)
-
-    with readers.unpacked(grandchild) as root:
-        assert (root / "log").read_text() == "triggered\n"
-    assert not readers.config(child)["config"].get("OnBuild")
-    assert "log" not in readers.tree(parent)
 
 
 def test_device_nodes_and_pipes_of_a_run_are_kept(build: Build, busybox: str) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -153,23 +150,6 @@ def test_directory_that_exists_keeps_what_is_in_it(build: Build, busybox: str) -
     assert {"one/x", "one/1", "two/3"} <= set(readers.tree(build.image, "out"))
 
 
-def test_heredocs_become_files(build: Build, busybox: str) -> None:
-    build(
-        f"""FROM {busybox}
-ARG WHO=world
-COPY <<one.txt <<"two.txt" /out/
-hello $WHO
-one.txt
-hello $WHO
-two.txt
-"""
-    )
-
-    with readers.unpacked(build.image) as root:
-        assert (root / "out/one.txt").read_text() == "hello world\n"
-        assert (root / "out/two.txt").read_text() == "hello $WHO\n"
-
-
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tar.xz", "tar.bz2"])
 def test_add_unpacks_archives(build: Build, busybox: str, suffix: str) -> None:
     """By content, whatever the name; COPY leaves the same file as it is."""
@@ -219,40 +199,3 @@ def test_link_in_the_image_cannot_lead_out_of_it(
     )
 
     assert list(outside.iterdir()) == []
-
-
-@pytest.fixture
-def web_file() -> Iterator[str]:
-    """A file on a web server of this machine: its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "5")
-            self.send_header("Last-Modified", "Fri, 14 Jul 2017 02:40:00 GMT")
-            self.end_headers()
-            self.wfile.write(b"a web")
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Keep quiet."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/dir/page.html"
-        server.shutdown()
-        thread.join()
-
-
-def test_add_from_the_web_is_done_or_refused_clearly(
-    build: Build, busybox: str, web_file: str
-) -> None:
-    """Where it is not supported, the sentence names the line."""
-    done = build(f"FROM {busybox}\nADD {web_file} /out/\n", check=False)
-
-    if done.status == 0:
-        node = readers.tree(build.image, "out")["page.html"]
-        assert (node.mode, node.mtime) == (0o600, _OLD)
-    else:
-        assert "Dockerfile:2" in done.stderr
-        assert "Traceback" not in done.written

@@ -7,7 +7,6 @@ lower ones, must show exactly the tree that the command left.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from integration.sandbox.workshop import busybox_root
 from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.layer import open_tar, write_layer
@@ -28,8 +28,6 @@ from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.rootfs.unpack import unpack
 from kaniko_core.sandbox.client import Sandbox, open_sandbox
 from kaniko_core.sandbox.runner import Process
-
-_BUSYBOX = shutil.which("busybox")
 
 _BASE = r"""
 mkdir -p /etc /app/sub /tree/deep/er /opaque/old
@@ -169,18 +167,12 @@ def _seen(rootfs: Rootfs, name: bytes, status: os.stat_result) -> tuple[object, 
 
 
 @pytest.fixture
-def stage(sandbox: Sandbox, place: Path, request: pytest.FixtureRequest) -> Stage:
-    assert _BUSYBOX is not None
+def stage(sandbox: Sandbox, place: Path) -> Stage:
     directory = Path(tempfile.mkdtemp(dir=place))
     stage = Stage(sandbox, directory)
     image = directory / "image"
-    (image / "bin").mkdir(parents=True)
-    image.chmod(0o755)
-    shutil.copy(_BUSYBOX, image / "bin/busybox")
-    for name in subprocess.run(
-        [_BUSYBOX, "--list"], check=True, capture_output=True
-    ).stdout.split():
-        (image / "bin" / name.decode()).symlink_to("busybox") if name != b"busybox" else None
+    image.mkdir()
+    busybox_root(image)
     stage.lowers.append(image)
     return stage
 

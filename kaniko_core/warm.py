@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -18,12 +18,12 @@ from typing import Protocol
 from kaniko_core.cache.images import Freshness, ImageCache, Lookup
 from kaniko_core.errors import ContentError, DiskError, KanikoError, NotFound, UsageError
 from kaniko_core.oci.digest import Digest
-from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.image import Image
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import Descriptor, Index, MediaType
 from kaniko_core.options import CacheOptions, WarmOptions
-from kaniko_core.progress import BytesMoved, Direction, Noted, Progress, Warned, silent
+from kaniko_core.progress import Noted, Progress, Warned, silent
 
 _IMAGES_AT_ONCE = 4
 
@@ -129,6 +129,9 @@ class Source(Protocol):
     def get(self, reference: Reference, platform: Platform) -> Image | None:
         """Return the image, its layers not yet fetched, or None."""
 
+    def cancel(self) -> None:
+        """End the downloads of other threads: at their next piece, with an error."""
+
 
 def warm(
     wanted: Iterable[Wanted],
@@ -145,7 +148,7 @@ def warm(
         cache: where to, and when an entry is to be renewed.
         pull: the registries.
         force: fetch what is there already, too, and replace it.
-        progress: is told of bytes that move, and of failures as they happen.
+        progress: is told what happens; of bytes that move, *pull* tells.
 
     Returns:
         What became of each, in the order given.
@@ -154,20 +157,15 @@ def warm(
     images.sweep()
     unique = tuple(dict.fromkeys(wanted))
     warmer = _Warmer(images, pull, force, progress, threading.Event())
-    if len(unique) == 1:
-        return (warmer.warm(unique[0]),)
     with ThreadPoolExecutor(_IMAGES_AT_ONCE, thread_name_prefix="warm") as pool:
         try:
             return tuple(pool.map(warmer.warm, unique))
         except BaseException:
-            # Ctrl-C: downloads end at their next chunk, and clean up after themselves.
+            # Ctrl-C: waiting ends now, downloads at their next piece, and they clean up.
             warmer.stop.set()
+            pull.cancel()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-class _Stopped(Exception):  # noqa: N818 - no error: the user asked for it
-    """Ends a download whose result nobody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +182,9 @@ class _Warmer:
         try:
             outcome, found = self._warm(wanted)
         except KanikoError as error:
-            self.progress(
-                Warned(f"{wanted.reference.familiar} was not warmed: {error}", hint=error.hint)
-            )
+            if not self.stop.is_set():
+                name = wanted.reference.familiar
+                self.progress(Warned(f"{name} was not warmed: {error}", hint=error.hint))
             return Warmed(wanted, Outcome.FAILED, seconds=time.monotonic() - started, error=error)
         seconds = time.monotonic() - started
         self.progress(Noted(f"{wanted.reference.familiar}: {outcome.value} ({found.digest})"))
@@ -264,7 +262,9 @@ class _Warmer:
                 return None
 
     def _fetch(self, wanted: Wanted, found: Lookup) -> Outcome:
-        image = self.pull.get(wanted.reference.at(found.digest), wanted.platform)
+        # The digest decides what comes; the tag stays for those who read of the progress.
+        reference = replace(wanted.reference, digest=found.digest)
+        image = self.pull.get(reference, wanted.platform)
         if image is None:
             raise _missing(wanted)
         if image.digest != found.digest:
@@ -272,15 +272,7 @@ class _Warmer:
         bad = found.freshness in (Freshness.DAMAGED, Freshness.UNREADABLE)
         if bad and not self.force and self.cache.repair(image):
             return Outcome.REPAIRED
-        name = wanted.reference.familiar
-
-        def moved(layer: Layer, done: int) -> None:
-            if self.stop.is_set():
-                raise _Stopped
-            what = f"{name} {layer.descriptor.digest.short}"
-            self.progress(BytesMoved(Direction.PULL, what, done, layer.descriptor.size))
-
-        self.cache.put(image, (wanted.reference,), moved=moved)
+        self.cache.put(image, (wanted.reference,))
         if bad:
             return Outcome.REPAIRED
         return Outcome.DOWNLOADED if found.freshness is Freshness.ABSENT else Outcome.REPLACED

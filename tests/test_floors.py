@@ -60,7 +60,9 @@ LONGEST_FUNCTION = 60  # lines
 
 def modules() -> list[Path]:
     return sorted(
-        path for folder in ("kaniko_core", *PROGRAMS) for path in (REPOSITORY / folder).rglob("*.py")
+        path
+        for folder in ("kaniko_core", *PROGRAMS)
+        for path in (REPOSITORY / folder).rglob("*.py")
     )
 
 

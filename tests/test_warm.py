@@ -22,7 +22,7 @@ from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import Descriptor, Index, MediaType
 from kaniko_core.options import CacheOptions
-from kaniko_core.progress import BytesMoved, Event, Warned
+from kaniko_core.progress import Event, Warned
 from kaniko_core.warm import Outcome, Wanted, Warmed, images_of, table, warm
 from tests.samples import AMD64, image, layer, noise
 
@@ -39,6 +39,7 @@ class FakeRegistry:
     indexes: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     down: bool = False
+    cancelled: bool = False
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def holds(self, reference: Reference, *images: Image) -> None:
@@ -70,7 +71,11 @@ class FakeRegistry:
 
     def get(self, reference: Reference, platform: Platform) -> Image | None:
         self._note("IMAGE", reference)
-        return self.images.get(str(reference))
+        assert reference.digest is not None
+        return self.images.get(str(reference.at(reference.digest)))
+
+    def cancel(self) -> None:
+        self.cancelled = True
 
     def _answer(self, verb: str, reference: Reference) -> tuple[Descriptor, bytes] | None:
         self._note(verb, reference)
@@ -236,13 +241,19 @@ def test_a_damaged_entry_is_fetched_again_with_a_warning(run, registry, options)
 
 
 def test_a_lost_sidecar_is_repaired_without_a_layer(run, registry, options) -> None:
-    sample = image()
+    opened: list[int] = []
+
+    def counted(data: bytes) -> BinaryIO:
+        opened.append(1)
+        return io.BytesIO(data)
+
+    sample = image(*(layer({"f": bytes([n])}, source=counted) for n in range(2)))
     registry.holds(DEBIAN, sample)
     run(DEBIAN)
     (options.cache_dir / f"{sample.digest}.json").unlink()
     events = Events()
     assert outcomes(run(DEBIAN, progress=events)) == [Outcome.REPAIRED]
-    assert not any(isinstance(event, BytesMoved) for event in events.seen)
+    assert opened == [1, 1]
     assert len(events.warnings) == 1
     assert ImageCache(options).freshness(sample.digest) is Freshness.FRESH
 
@@ -309,14 +320,20 @@ def test_images_are_warmed_at_the_same_time(run, registry) -> None:
     assert outcomes(run(DEBIAN, BUSYBOX)) == [Outcome.DOWNLOADED] * 2
 
 
-def test_bytes_are_reported_to_their_end(run, registry) -> None:
-    sample = image(layer({"f": noise(3_000_000)}))
-    registry.holds(DEBIAN, sample)
-    events = Events()
-    run(DEBIAN, progress=events)
-    moves = [event for event in events.seen if isinstance(event, BytesMoved)]
-    assert moves[-1].done == moves[-1].total == sample.layers[0].descriptor.size
-    assert moves[0].what == f"debian:12 {sample.layers[0].descriptor.digest.short}"
+def test_an_interruption_cancels_the_downloads(options, registry) -> None:
+    """As Ctrl-C does, which reaches the main thread only."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def images_until_ctrl_c(reference: Reference, platform: Platform) -> Image | None:
+        raise Interrupted
+
+    registry.holds(DEBIAN, image())
+    registry.get = images_until_ctrl_c
+    with pytest.raises(Interrupted):
+        warm([Wanted(DEBIAN, AMD64)], cache=options, pull=registry)
+    assert registry.cancelled
 
 
 def test_what_killed_warmers_left_is_swept(run, registry, options) -> None:

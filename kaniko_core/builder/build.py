@@ -5,6 +5,7 @@ Dockerfile ─▶ Plan ─▶ checks (destinations, kernel) ─▶ stages, side 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import replace
@@ -70,7 +71,12 @@ def build(
         builder = StageBuilder(
             plan, dockerfile.escape, _given(build), files, workspace, images, delivery, progress
         )
-        return delivery.deliver(_image(_stages(builder), output))
+
+        def cancel() -> None:
+            pull.cancel()
+            workspace.cancel()
+
+        return delivery.deliver(_image(_stages(builder, cancel), output))
 
 
 def _given(build: BuildOptions) -> dict[str, str]:
@@ -92,8 +98,11 @@ def _planned(dockerfile: Dockerfile, build: BuildOptions, progress: Progress) ->
     return plan
 
 
-def _stages(builder: StageBuilder) -> BuiltStage:
-    """Build every stage of the plan, each as soon as those it needs are there."""
+def _stages(builder: StageBuilder, cancel: Callable[[], None]) -> BuiltStage:
+    """Build every stage of the plan, each as soon as those it needs are there.
+
+    Where one fails, *cancel* ends what the others are doing, and its error is raised.
+    """
     plan = builder.plan
     order = plan.order()
     order.prepare()
@@ -110,8 +119,7 @@ def _stages(builder: StageBuilder) -> BuiltStage:
                     built[number] = future.result()
                     order.done(number)
         except BaseException:
-            # The other stages' commands and downloads end now; their errors do not matter.
-            builder.workspace.cancel()
+            cancel()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return built[plan.target]

@@ -17,7 +17,6 @@ from kaniko_core.dockerfile.instructions import (
     Add,
     Arg,
     Cmd,
-    Command,
     Copy,
     Entrypoint,
     Env,
@@ -194,40 +193,6 @@ def _configured(
             return _noted(state, runtime, f"ENV {_pairs_text(pairs)}")
         case Arg():
             return _declared(state, instruction, build_args)
-        case Label(pairs=pairs):
-            runtime = replace(runtime, labels={**runtime.labels, **dict(pairs)})
-            return _noted(state, runtime, f"LABEL {_pairs_text(pairs)}")
-        case Cmd(command=command):
-            argv = _argv(state, command)
-            # What Docker for Windows meant by it is long gone; Docker's and BuildKit's images
-            # have it, and a config that differs has another digest.
-            extra = {**runtime.extra, "ArgsEscaped": True}
-            runtime = replace(runtime, cmd=argv, extra=extra)
-            text = f"CMD {history.quoted_words(argv)}"
-            return replace(_noted(state, runtime, text), cmd_set=True)
-        case Entrypoint(command=command):
-            argv = _argv(state, command)
-            # An inherited CMD was written for the ENTRYPOINT that goes with it.
-            cmd = runtime.cmd if state.cmd_set else None
-            runtime = replace(runtime, entrypoint=argv, cmd=cmd)
-            return _noted(state, runtime, f"ENTRYPOINT {history.quoted_words(argv)}")
-        case User(name=name):
-            return _noted(state, replace(runtime, user=name), f"USER {name}")
-        case Expose():
-            return _exposed(state, instruction)
-        case Volume(paths=volumes):
-            if "" in volumes:
-                raise UsageError("VOLUME names an empty path")
-            runtime = replace(runtime, volumes=tuple(dict.fromkeys((*runtime.volumes, *volumes))))
-            return _noted(state, runtime, f"VOLUME {history.words(volumes)}")
-        case StopSignal(signal=signal):
-            signal_number(signal)
-            return _noted(state, replace(runtime, stop_signal=signal), f"STOPSIGNAL {signal}")
-        case Shell(argv=argv):
-            return _noted(state, replace(runtime, shell=argv), f"SHELL {history.words(argv)}")
-        case Healthcheck():
-            check, text = history.healthcheck(instruction)
-            return _noted(state, replace(runtime, healthcheck=check), f"HEALTHCHECK {text}")
         case Maintainer(name=name):
             state = replace(state, config=replace(state.config, author=name))
             return _noted(state, runtime, f"MAINTAINER {name}")
@@ -239,12 +204,63 @@ def _configured(
             runtime = replace(runtime, working_dir=workdir_path(runtime.working_dir, path))
             return _with(state, runtime, history.workdir_entry(runtime.working_dir))
         case Run():
-            argv = command_line(state, instruction)
             variables = state.scope.variables
             seen = {name: variables.get(name, value) for name, value in state.declared.items()}
+            argv = command_line(state, instruction)
             return _with(state, runtime, history.run_entry(argv, seen))
         case Copy() | Add():
             return _with(state, runtime, history.copy_entry(instruction))
+        case Cmd() | Entrypoint():
+            return _with_command(state, instruction)
+        case _:
+            return _noted(state, *_described(state, instruction))
+
+
+def _with_command(state: StageState, instruction: Cmd | Entrypoint) -> StageState:
+    runtime = state.config.config
+    command = instruction.command
+    argv = (*state.shell, " ".join(command.argv)) if command.shell else command.argv
+    words = history.quoted_words(argv)
+    if isinstance(instruction, Cmd):
+        # What Docker for Windows meant by ArgsEscaped is long gone, but every image that Docker
+        # or BuildKit makes has it.
+        runtime = replace(runtime, cmd=argv, extra={**runtime.extra, "ArgsEscaped": True})
+        return replace(_noted(state, runtime, f"CMD {words}"), cmd_set=True)
+    # An inherited CMD was written for the ENTRYPOINT that goes with it.
+    cmd = runtime.cmd if state.cmd_set else None
+    runtime = replace(runtime, entrypoint=argv, cmd=cmd)
+    return _noted(state, runtime, f"ENTRYPOINT {words}")
+
+
+def _described(
+    state: StageState,
+    instruction: Label | User | Expose | Volume | StopSignal | Shell | Healthcheck,
+) -> tuple[RuntimeConfig, str]:
+    """Return the config after an instruction that changes nothing else, and its history."""
+    runtime = state.config.config
+    match instruction:
+        case Label(pairs=pairs):
+            labels = {**runtime.labels, **dict(pairs)}
+            return replace(runtime, labels=labels), f"LABEL {_pairs_text(pairs)}"
+        case User(name=name):
+            return replace(runtime, user=name), f"USER {name}"
+        case Expose():
+            ports = _ports(state, instruction)
+            exposed = tuple(dict.fromkeys((*runtime.exposed_ports, *ports)))
+            return replace(runtime, exposed_ports=exposed), f"EXPOSE {history.words(ports)}"
+        case Volume(paths=paths):
+            if "" in paths:
+                raise UsageError("VOLUME names an empty path", hint="is a variable not set?")
+            volumes = tuple(dict.fromkeys((*runtime.volumes, *paths)))
+            return replace(runtime, volumes=volumes), f"VOLUME {history.words(paths)}"
+        case StopSignal(signal=signal):
+            signal_number(signal)
+            return replace(runtime, stop_signal=signal), f"STOPSIGNAL {signal}"
+        case Shell(argv=argv):
+            return replace(runtime, shell=argv), f"SHELL {history.words(argv)}"
+        case Healthcheck():
+            check, text = history.healthcheck(instruction)
+            return replace(runtime, healthcheck=check), f"HEALTHCHECK {text}"
         case _:
             assert_never(instruction)
 
@@ -254,10 +270,6 @@ def command_line(state: StageState, run: Run) -> tuple[str, ...]:
     if not run.command.shell:
         return run.command.argv
     return (*state.shell, history.run_text(" ".join(run.command.argv), run.heredocs))
-
-
-def _argv(state: StageState, command: Command) -> tuple[str, ...]:
-    return (*state.shell, " ".join(command.argv)) if command.shell else command.argv
 
 
 def _with_variables(env: Sequence[str], pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
@@ -271,18 +283,13 @@ def _pairs_text(pairs: Iterable[tuple[str, str]]) -> str:
     return " ".join(f"{name}={value}" for name, value in pairs)
 
 
-def _exposed(state: StageState, instruction: Expose) -> StageState:
+def _ports(state: StageState, instruction: Expose) -> tuple[str, ...]:
     lexer = Lexer(state.escape)
-    runtime = state.config.config
-    # A variable may hold several ports: words are split after they are expanded.
-    specs = [
-        spec
-        for text in sorted(instruction.ports)  # as BuildKit has it, which shows in the history
-        for spec in lexer.expand_words(text, state.scope.variables)
-    ]
-    ports = tuple(port for spec in specs for port in expose_ports(spec))
-    exposed = tuple(dict.fromkeys((*runtime.exposed_ports, *ports)))
-    return _noted(state, replace(runtime, exposed_ports=exposed), f"EXPOSE {history.words(ports)}")
+    variables = state.scope.variables
+    # A variable may hold several ports: words are split after they are expanded. BuildKit
+    # sorts them as they are written, which shows in the history.
+    words = [lexer.expand_words(text, variables) for text in sorted(instruction.ports)]
+    return tuple(port for specs in words for spec in specs for port in expose_ports(spec))
 
 
 def _declared(state: StageState, instruction: Arg, build_args: Mapping[str, str]) -> StageState:

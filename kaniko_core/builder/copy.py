@@ -19,8 +19,8 @@ from typing import BinaryIO
 from kaniko_core.builder.add import is_archive, unpack_archive
 from kaniko_core.builder.configure import StageState, expand, located
 from kaniko_core.builder.destination import DIRECTORY_MODE, Defaults, Destination, printable
-from kaniko_core.builder.files import Changes, FileCopier, reading
-from kaniko_core.builder.source import CopySource, Match
+from kaniko_core.builder.files import Changes, FileCopier
+from kaniko_core.builder.source import CopySource, Match, reading
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.dockerfile.instructions import Add, Copy
 from kaniko_core.dockerfile.paths import destination_path

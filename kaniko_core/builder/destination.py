@@ -194,7 +194,7 @@ class Destination:
         return self._entries.get(name)
 
     def file_key(self, name: bytes) -> object:
-        """Return what the entry at *name* and its hard links have in common, making it if need be."""
+        """Return what all hard links of the entry at *name* share; new where it has none."""
         return self._same_file.setdefault(name, object())
 
     def entries(self) -> list[Entry]:
@@ -235,7 +235,7 @@ _KINDS = {
 
 
 def kind_of(mode: int) -> Kind | None:
-    """Return what a file of this ``st_mode`` is in a layer; None for a socket, which it cannot be."""
+    """Return what a file of this ``st_mode`` is in a layer; None for a socket: nothing."""
     return _KINDS.get(stat.S_IFMT(mode))
 
 

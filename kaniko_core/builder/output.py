@@ -139,6 +139,7 @@ def open_delivery(
             delivery.check()
             yield delivery
         except BaseException:
+            registry.cancel()
             uploads.shutdown(wait=False, cancel_futures=True)
             raise
 

@@ -83,7 +83,7 @@ class CopySource:
             raise KanikoError(
                 f'"{printable(path)}" in {self.name} is a symbolic link to '
                 f'"{printable(resolved)}", which {"is not there" if status is None else _IGNORED}',
-                hint="a link that is named itself is followed; copy its directory to keep it a link",
+                hint="a link that is named is followed; copy its directory to keep it a link",
             )
         return Match(path, resolved, status)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from kaniko_core.builder.base import BaseImages
-from kaniko_core.builder.configure import StageState, configure, start_stage
+from kaniko_core.builder.configure import StageState, configure, scratch, start_stage
 from kaniko_core.builder.copy import copy_entries
 from kaniko_core.builder.output import Delivery
 from kaniko_core.builder.plan import ImageBase, Plan, Scratch, StageBase, StagePlan
@@ -24,7 +24,6 @@ from kaniko_core.errors import CommandFailed, KanikoError
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.oci.layer import write_layer
-from kaniko_core.oci.spec import ImageConfig
 from kaniko_core.progress import (
     Output,
     Progress,
@@ -96,8 +95,7 @@ class StageBuilder:
                 base = built[number]
                 return replace(base, state=replace(base.state, cmd_set=False))
             case Scratch():
-                config = ImageConfig(platform=plan.platform)
-                state = start_stage(config, self.plan.arguments, self.escape)
+                state = start_stage(scratch(plan.platform), self.plan.arguments, self.escape)
                 return BuiltStage(state, Tree(self.workspace, "scratch"), docker=False)
             case ImageBase() as wanted:
                 image = self._base_image(plan, wanted)

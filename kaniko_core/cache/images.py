@@ -35,7 +35,7 @@ from kaniko_core.oci.image import Image
 from kaniko_core.oci.layout import LayoutStore
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
-from kaniko_core.oci.tarball import Moved, read_image, write_image
+from kaniko_core.oci.tarball import read_image, write_image
 from kaniko_core.options import CacheOptions
 
 # Seconds to wait for another process that downloads the same image. Then we download it too:
@@ -144,9 +144,7 @@ class ImageCache:
             case _:
                 assert_never(found.freshness)
 
-    def put(
-        self, image: Image, names: Sequence[Reference] = (), *, moved: Moved | None = None
-    ) -> int:
+    def put(self, image: Image, names: Sequence[Reference] = ()) -> int:
         """Write *image*, in the place of what is there; return the entry's size in bytes.
 
         Layers stream from where they are into the entry, several at once. Others see nothing of
@@ -155,7 +153,6 @@ class ImageCache:
         Args:
             image: what; its digest is the key.
             names: RepoTags of the tarball.
-            moved: called from several threads with a layer and how many of its bytes are there.
 
         Raises:
             DiskError: the disk refused.
@@ -165,7 +162,7 @@ class ImageCache:
         with disk_errors("write to the cache", self._options.cache_dir):
             make_directory(self._options.cache_dir)
             with replacing(entry) as tarball:
-                write_image(image, tarball, names, moved=moved)
+                write_image(image, tarball, names)
                 # Leaving the outer block renames the tarball. Were the sidecar written after
                 # it, a reader could find an image and no manifest.
                 self._write_sidecar(image)

@@ -73,15 +73,16 @@ def logical_lines(data: bytes) -> tuple[Directives, list[LogicalLine]]:
 
 
 def _parsed(view: _View, escape: str) -> Iterator[LogicalLine]:
-    from dockerfile_parse import DockerfileParser
+    from dockerfile_parse.parser import DockerfileParser
 
-    class Front(DockerfileParser):  # type: ignore[misc]
+    class Front(DockerfileParser):
         @property
-        def lines(self) -> list[str]:
+        def lines(self) -> list[str]:  # type: ignore[misc]  # its setter is for writing
             return [f"{line}\n" for line in view.lines]
 
     # The parser may write to its file: it is given one of its own.
-    for item in Front(fileobj=io.BytesIO(), env_replace=False).structure:
+    front = Front(fileobj=io.BytesIO(), env_replace=False)  # type: ignore[no-untyped-call]
+    for item in front.structure:
         if item["instruction"] == "COMMENT" or not item["content"].strip():
             continue
         start = item["startline"]

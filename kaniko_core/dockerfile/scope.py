@@ -118,7 +118,9 @@ def global_scope(
     lexer = Lexer(dockerfile.escape)
     for argument in dockerfile.arguments:
         try:
-            scope, _ = declared(scope, argument, build_args, lexer)
+            # Unlike in a stage, a global ARG sees those beside it.
+            for pair in argument.pairs:
+                scope, _ = declared(scope, replace(argument, pairs=(pair,)), build_args, lexer)
         except WordError as error:
             source = argument.source
             raise DockerfileError(

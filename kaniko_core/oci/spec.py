@@ -8,7 +8,8 @@ Docker image manifest V2, schema 2.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
@@ -59,13 +60,13 @@ class Descriptor:
         try:
             platform = data.get("platform")
             size = data["size"]
-            if not isinstance(size, int) or size < 0:
+            if not isinstance(size, int) or isinstance(size, bool) or size < 0:
                 raise ValueError(f"size {size!r}")
             return cls(
-                media_type=str(data.get("mediaType", "")),
+                media_type=_text(data.get("mediaType")),
                 digest=Digest.parse(data["digest"]),
                 size=size,
-                annotations=dict(data.get("annotations") or {}),
+                annotations=_texts(data.get("annotations")),
                 platform=_platform(platform) if platform else None,
                 extra={k: v for k, v in data.items() if k not in known},
             )
@@ -106,13 +107,14 @@ class Manifest:
                 f"schemaVersion {data.get('schemaVersion')!r}, fields {', '.join(sorted(data))}"
             )
         known = {"schemaVersion", "mediaType", "config", "layers", "annotations"}
-        return cls(
-            media_type=data.get("mediaType") or MediaType.OCI_MANIFEST,
-            config=Descriptor.from_json(data["config"]),
-            layers=tuple(Descriptor.from_json(layer) for layer in data.get("layers") or ()),
-            annotations=dict(data.get("annotations") or {}),
-            extra={k: v for k, v in data.items() if k not in known},
-        )
+        with _refusing("image manifest"):
+            return cls(
+                media_type=_text(data.get("mediaType")) or MediaType.OCI_MANIFEST,
+                config=Descriptor.from_json(data["config"]),
+                layers=tuple(Descriptor.from_json(layer) for layer in data.get("layers") or ()),
+                annotations=_texts(data.get("annotations")),
+                extra={k: v for k, v in data.items() if k not in known},
+            )
 
     def to_bytes(self) -> bytes:
         """Return the manifest as stored: compact JSON, fields in the specification's order."""
@@ -143,12 +145,13 @@ class Index:
         if not isinstance(data.get("manifests"), list):
             raise ContentError("not an image index: it lists no manifests")
         known = {"schemaVersion", "mediaType", "manifests", "annotations"}
-        return cls(
-            media_type=data.get("mediaType") or MediaType.OCI_INDEX,
-            manifests=tuple(Descriptor.from_json(item) for item in data["manifests"]),
-            annotations=dict(data.get("annotations") or {}),
-            extra={k: v for k, v in data.items() if k not in known},
-        )
+        with _refusing("image index"):
+            return cls(
+                media_type=_text(data.get("mediaType")) or MediaType.OCI_INDEX,
+                manifests=tuple(Descriptor.from_json(item) for item in data["manifests"]),
+                annotations=_texts(data.get("annotations")),
+                extra={k: v for k, v in data.items() if k not in known},
+            )
 
     def to_bytes(self) -> bytes:
         """Return the index as stored."""
@@ -188,10 +191,10 @@ class History:
         """Read an entry of a config's history."""
         known = {"created", "created_by", "comment", "author", "empty_layer"}
         return cls(
-            created_by=data.get("created_by", ""),
-            created=data.get("created"),
-            comment=data.get("comment", ""),
-            author=data.get("author", ""),
+            created_by=_text(data.get("created_by")),
+            created=_text(data.get("created")) or None,
+            comment=_text(data.get("comment")),
+            author=_text(data.get("author")),
             empty_layer=bool(data.get("empty_layer", False)),
             extra={k: v for k, v in data.items() if k not in known},
         )
@@ -239,17 +242,17 @@ class RuntimeConfig:
     def from_json(cls, data: Json) -> Self:
         """Read the object."""
         return cls(
-            user=data.get("User") or "",
-            exposed_ports=tuple(data.get("ExposedPorts") or ()),
-            env=tuple(data.get("Env") or ()),
+            user=_text(data.get("User")),
+            exposed_ports=_strings(data.get("ExposedPorts")) or (),
+            env=_strings(data.get("Env")) or (),
             entrypoint=_strings(data.get("Entrypoint")),
             cmd=_strings(data.get("Cmd")),
-            volumes=tuple(data.get("Volumes") or ()),
-            working_dir=data.get("WorkingDir") or "",
-            labels=dict(data.get("Labels") or {}),
-            stop_signal=data.get("StopSignal") or "",
-            healthcheck=data.get("Healthcheck"),
-            on_build=tuple(data.get("OnBuild") or ()),
+            volumes=_strings(data.get("Volumes")) or (),
+            working_dir=_text(data.get("WorkingDir")),
+            labels=_texts(data.get("Labels")),
+            stop_signal=_text(data.get("StopSignal")),
+            healthcheck=None if data.get("Healthcheck") is None else dict(data["Healthcheck"]),
+            on_build=_strings(data.get("OnBuild")) or (),
             shell=_strings(data.get("Shell")),
             extra={k: v for k, v in data.items() if k not in cls._KNOWN},
         )
@@ -297,24 +300,22 @@ class ImageConfig:
     def parse(cls, raw: bytes) -> Self:
         """Read the bytes of a config; raise :class:`ContentError` where they are none."""
         data = _object(raw, "image config")
-        try:
+        with _refusing("image config"):
             rootfs = data.get("rootfs") or {}
             return cls(
                 platform=Platform(
-                    data.get("os") or "linux",
-                    data.get("architecture") or "",
-                    data.get("variant") or "",
-                    data.get("os.version") or "",
+                    _text(data.get("os")) or "linux",
+                    _text(data.get("architecture")),
+                    _text(data.get("variant")),
+                    _text(data.get("os.version")),
                 ),
                 config=RuntimeConfig.from_json(data.get("config") or {}),
                 diff_ids=tuple(Digest.parse(item) for item in rootfs.get("diff_ids") or ()),
                 history=tuple(History.from_json(item) for item in data.get("history") or ()),
-                created=data.get("created"),
-                author=data.get("author") or "",
+                created=_text(data.get("created")) or None,
+                author=_text(data.get("author")),
                 extra={k: v for k, v in data.items() if k not in cls._KNOWN},
             )
-        except (TypeError, ValueError, AttributeError, UsageError) as error:
-            raise ContentError(f"not an image config: {error}") from error
 
     def to_bytes(self) -> bytes:
         """Return the config as stored."""
@@ -349,16 +350,43 @@ def _object(raw: bytes, what: str) -> dict[str, Any]:
     return data
 
 
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Turn whatever comes of JSON of another shape into a ContentError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+        raise ContentError(f"not an {what}: {error}") from error
+
+
+def _text(value: Any) -> str:
+    """Return a text; nothing for null or what is absent."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value or ""
+
+
 def _strings(value: Any) -> tuple[str, ...] | None:
-    return None if value is None else tuple(value)
+    """Return the texts of a list, or the keys of an object, which is how Go writes a set."""
+    if value is None:
+        return None
+    if not isinstance(value, list | dict):
+        raise TypeError(f"{value!r} is no list")
+    return tuple(_text(item) for item in value)
+
+
+def _texts(value: Any) -> dict[str, str]:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError(f"{value!r} is no object")
+    return {key: _text(item) for key, item in (value or {}).items()}
 
 
 def _platform(data: Json) -> Platform:
     return Platform(
-        str(data.get("os", "")),
-        str(data.get("architecture", "")),
-        str(data.get("variant") or ""),
-        str(data.get("os.version") or ""),
+        _text(data.get("os")),
+        _text(data.get("architecture")),
+        _text(data.get("variant")),
+        _text(data.get("os.version")),
     )
 
 

@@ -23,7 +23,7 @@ import json
 import os
 import tarfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -38,8 +38,6 @@ from kaniko_core.oci.layer import FileLayer
 from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import Descriptor, ImageConfig, Manifest, MediaType, dump
 
-Moved = Callable[[Layer, int], None]
-
 _BLOCK = 512
 # Two zero blocks end a tar; tar(1) and Go pad no further.
 _END = 2 * _BLOCK
@@ -50,36 +48,23 @@ _LARGEST_JSON = 32 << 20
 _SUFFIXES = {Compression.NONE: ".tar", Compression.GZIP: ".tar.gz", Compression.ZSTD: ".tar.zst"}
 
 
-def write_tarball(
-    image: Image,
-    path: Path,
-    names: Sequence[Reference],
-    *,
-    moved: Moved | None = None,
-) -> None:
+def write_tarball(image: Image, path: Path, names: Sequence[Reference]) -> None:
     """Write *image* to *path* so that ``docker load`` gives it *names*; replaces atomically.
 
     Args:
         image: what; its layers are read, verified, and keep their compressed bytes.
         path: where to, in a directory that exists.
         names: RepoTags; one with a digest gives no name.
-        moved: called from several threads with a layer and how many of its bytes are written.
 
     Raises:
         DiskError: the disk refused.
         DigestMismatch: a layer is not what its descriptor says.
     """
     with disk_errors("write the image tarball", path), replacing(path) as stream:
-        write_image(image, stream, names, moved=moved)
+        write_image(image, stream, names)
 
 
-def write_image(
-    image: Image,
-    stream: BinaryIO,
-    names: Sequence[Reference],
-    *,
-    moved: Moved | None = None,
-) -> None:
+def write_image(image: Image, stream: BinaryIO, names: Sequence[Reference]) -> None:
     """Write the tarball of *image* into the empty file *stream*; see :func:`write_tarball`.
 
     Raises:
@@ -93,7 +78,7 @@ def write_image(
         _write_at(stream.fileno(), member.header, member.offset - len(member.header))
     stop = threading.Event()
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="layer") as pool:
-        tasks = [pool.submit(_fill, stream.fileno(), m, moved, stop) for m in members]
+        tasks = [pool.submit(_fill, stream.fileno(), m, stop) for m in members]
         try:
             wait(tasks, return_when=FIRST_EXCEPTION)
             for task in tasks:
@@ -151,7 +136,7 @@ def _header(name: str, size: int) -> bytes:
     return info.tobuf(tarfile.PAX_FORMAT)
 
 
-def _fill(descriptor: int, member: _Member, moved: Moved | None, stop: threading.Event) -> None:
+def _fill(descriptor: int, member: _Member, stop: threading.Event) -> None:
     if isinstance(member.content, bytes):
         _write_at(descriptor, member.content, member.offset)
         return
@@ -162,8 +147,6 @@ def _fill(descriptor: int, member: _Member, moved: Moved | None, stop: threading
                 raise ContentError(f"layer {layer.descriptor.digest} is longer than it should be")
             _write_at(descriptor, chunk, member.offset + done)
             done += len(chunk)
-            if moved is not None:
-                moved(layer, done)
 
 
 def _write_at(descriptor: int, data: bytes, offset: int) -> None:

@@ -20,9 +20,9 @@ import binascii
 import json
 import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -113,7 +113,8 @@ class DockerKeychain:
     def _configs(self) -> Iterator[tuple[str, Callable[[], Mapping[str, Any] | str]]]:
         env = self._environment
         if inline := env.get("DOCKER_AUTH_CONFIG"):
-            yield "$DOCKER_AUTH_CONFIG", lambda: _parsed(inline.encode(), "$DOCKER_AUTH_CONFIG")
+            name = "$DOCKER_AUTH_CONFIG"
+            yield name, partial(_parsed, inline.encode(), name)
         paths: list[Path] = []
         if docker := env.get("DOCKER_CONFIG"):
             path = Path(docker)
@@ -125,10 +126,12 @@ class DockerKeychain:
         if runtime := env.get("XDG_RUNTIME_DIR"):
             paths.append(Path(runtime) / "containers" / "auth.json")
         for path in paths:
-            yield str(path), lambda path=path: _read(path)
+            yield str(path), partial(_read, path)
 
     def _ask_helper(self, helper: str, server: str, named_in: str) -> Credentials | None:
         """Run ``docker-credential-HELPER get``; None where it knows none."""
+        import subprocess  # 3 ms that most runs do not need
+
         if not re.fullmatch(r"[\w.-]+", helper):
             raise UsageError(f"{named_in} names {helper!r}, which is no credential helper")
         program = f"docker-credential-{helper}"

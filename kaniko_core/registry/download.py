@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from kaniko_core.errors import ContentError, NotFound, RegistryError
@@ -21,7 +21,7 @@ from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.oci.spec import Descriptor
 from kaniko_core.progress import Direction, Progress
 from kaniko_core.registry.meter import Meter, transfer_name
-from kaniko_core.registry.session import Request, Session, pause_after
+from kaniko_core.registry.session import Request, Session
 from kaniko_core.registry.tokens import pull_scope
 from kaniko_core.registry.transport import Reply
 
@@ -105,9 +105,7 @@ class RemoteLayer:
 class BlobStream(io.RawIOBase):
     """The unverified bytes of one blob, of as many answers as it takes."""
 
-    def __init__(
-        self, session: Session, request: Request, size: int, meter: Meter | None
-    ) -> None:
+    def __init__(self, session: Session, request: Request, size: int, meter: Meter | None) -> None:
         super().__init__()
         self._session = session
         self._request = request
@@ -161,9 +159,9 @@ class BlobStream(io.RawIOBase):
                     raise self._broken_off()
             except RegistryError as error:
                 self._drop()
-                if not error.temporary or not self._session.may_retry(self._failures):
+                if not error.temporary or self._session.pacing.gives_up(self._failures):
                     raise self._named(error) from error
-                pause = pause_after(error, self._failures)
+                pause = self._session.pacing.pause(error, self._failures)
             else:
                 self._count(chunk)
                 return chunk
@@ -174,7 +172,7 @@ class BlobStream(io.RawIOBase):
         self._done += len(chunk)
         if chunk:
             self._failures = 0
-            self._session.rest(0)
+            self._session.go_on()
             if self._meter is not None:
                 self._meter.at(self._done)
         else:
@@ -197,8 +195,6 @@ class BlobStream(io.RawIOBase):
     def _ranged(self) -> Request:
         if not self._done:
             return self._request
-        from dataclasses import replace
-
         return replace(self._request, headers={"Range": f"bytes={self._done}-"})
 
     def _refused(self, reply: Reply) -> RegistryError:

@@ -83,8 +83,13 @@ def refusal(answer: Answer, attempt: Attempt) -> RegistryError:
         busy.retry_after = retry_after(answer.headers)
         return busy
     temporary = attempt.push and code in _RESEND
-    hint = _HINTS.get(status) if attempt.push else None
-    return RegistryError(message, status=status, code=code, temporary=temporary, hint=hint)
+    return RegistryError(
+        message,
+        status=status,
+        code=code,
+        temporary=temporary,
+        hint=_HINTS.get(status) if attempt.push else None,
+    )
 
 
 _RATE_HINT = (

@@ -8,7 +8,6 @@ TLS proxy do, is meant as https.
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from kaniko_core.errors import RegistryError
 from kaniko_core.oci.reference import Repository
 from kaniko_core.registry.auth import Keychain
 from kaniko_core.registry.challenges import parse_challenges
-from kaniko_core.registry.failures import BUSY, Answer, Attempt, Busy, refusal
+from kaniko_core.registry.failures import BUSY, Answer, Attempt, refusal
+from kaniko_core.registry.pacing import Pacing
 from kaniko_core.registry.tokens import Access, Authorizer
 from kaniko_core.registry.transport import Reply, Transport
 
@@ -29,8 +29,6 @@ from kaniko_core.registry.transport import Reply, Transport
 LARGEST_BODY = 4 << 20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 10
-# Seconds: the first pause doubles each time; nobody is made to wait longer than the limit.
-_FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_WAIT = 0.5, 20.0, 60.0
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 T = TypeVar("T")
 
@@ -67,7 +65,7 @@ class Session:
     Args:
         transport: closed by whoever made it.
         keychain: where credentials come from.
-        retries: how often a request is tried again.
+        pacing: how often a request is tried again, and when.
         stopped: set to end waiting and transfers early.
     """
 
@@ -76,12 +74,12 @@ class Session:
         transport: Transport,
         keychain: Keychain,
         *,
-        retries: int,
+        pacing: Pacing,
         stopped: threading.Event,
     ) -> None:
         self._transport = transport
         self._authorizer = Authorizer(keychain, self._token_exchange)
-        self._retries = retries
+        self.pacing = pacing
         self._stopped = stopped
 
     def origin(self, repository: Repository) -> str:
@@ -95,7 +93,15 @@ class Session:
             RegistryError: after all retries.
             ContentError: the body is larger than *limit* bytes.
         """
-        return self.retrying(lambda: self._answer(request, limit))
+        return self.retrying(lambda: self.ask_once(request, limit=limit))
+
+    def ask_once(self, request: Request, *, limit: int = LARGEST_BODY) -> Answer:
+        """Do as :meth:`ask` does, without trying again."""
+        reply = self._exchange(request)
+        answer = self._whole(reply, request, limit)
+        if answer.status in BUSY:
+            raise self.refused(answer, request)
+        return answer
 
     def open(self, request: Request) -> Reply:
         """Send *request* once and return the reply, its body unread; 429 and 5xx are errors."""
@@ -110,9 +116,7 @@ class Session:
             push = request.pushes
             return refusal(answer, Attempt(request.doing, request.repository, push))
         access = self._access(request)
-        return refusal(
-            answer, self._authorizer.attempt(access, request.doing, push=request.pushes)
-        )
+        return refusal(answer, self._authorizer.attempt(access, request.doing, push=request.pushes))
 
     def refused_reply(self, reply: Reply, request: Request) -> RegistryError:
         """Return the error for a reply, whose body is read and closed here."""
@@ -120,20 +124,25 @@ class Session:
 
     def retrying(self, action: Callable[[], T]) -> T:
         """Do *action* again while it fails with temporary errors, with growing pauses."""
-        attempt = 0
+        failures = 0
         while True:
             try:
                 return action()
             except RegistryError as error:
-                if not error.temporary or attempt >= self._retries:
+                if not error.temporary or self.pacing.gives_up(failures):
                     raise
-                pause = pause_after(error, attempt)
-            attempt += 1
+                pause = self.pacing.pause(error, failures)
+            failures += 1
             self.rest(pause)
 
     def rest(self, seconds: float) -> None:
         """Wait; raise at once when the session is stopped."""
-        if self._stopped.wait(seconds):
+        self._stopped.wait(seconds)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Raise if the session is stopped; called between pieces of a transfer."""
+        if self._stopped.is_set():
             raise RegistryError("the transfer was cancelled")
 
     def location(self, answer: Answer, request: Request) -> str:
@@ -149,13 +158,6 @@ class Session:
                 status=answer.status,
             )
         return _next_url(answer.url, target, self.origin(request.repository), request)
-
-    def _answer(self, request: Request, limit: int) -> Answer:
-        reply = self._exchange(request)
-        answer = self._whole(reply, request, limit)
-        if answer.status in BUSY:
-            raise self.refused(answer, request)
-        return answer
 
     def _whole(self, reply: Reply, request: Request, limit: int) -> Answer:
         what = f"the answer to a {request.method}"
@@ -179,9 +181,7 @@ class Session:
         reply.read(LARGEST_BODY, "an error")  # so that the connection can be used again
         return self._follow(request, url, access.origin, renewed)
 
-    def _follow(
-        self, request: Request, url: str, origin: str, authorization: str | None
-    ) -> Reply:
+    def _follow(self, request: Request, url: str, origin: str, authorization: str | None) -> Reply:
         for _ in range(_MAX_REDIRECTS):
             headers = dict(request.headers)
             if authorization is not None and origin_of(url) == origin:
@@ -202,17 +202,6 @@ class Session:
     ) -> Answer:
         reply = self._transport.send(method, url, headers, body)
         return Answer(reply.status, reply.headers, reply.read(LARGEST_BODY, "a token"), reply.url)
-
-
-def pause_after(error: RegistryError, attempt: int) -> float:
-    """Return how long to wait before the next try, in seconds.
-
-    Chance spreads clients that failed together; what the registry asks for is a lower bound.
-    """
-    longest: float = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE)
-    pause = random.uniform(longest / 2, longest)
-    asked = error.retry_after if isinstance(error, Busy) else None
-    return pause if asked is None else min(max(asked, pause if asked else 0.0), _LONGEST_WAIT)
 
 
 def origin_of(url: str) -> str:

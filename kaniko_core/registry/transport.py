@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EHOSTUNREACH, ENETUNREACH
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -63,7 +63,7 @@ class Reply:
 
     def close(self) -> None:
         """Give the connection back, or drop it where the body was not read to its end."""
-        with _sentences(self._host):
+        with suppress(RegistryError), _sentences(self._host):
             self._response.close()
 
 
@@ -92,9 +92,7 @@ class Transport:
             self._origins[host] = known
         return known
 
-    def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body = None
-    ) -> Reply:
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: Body = None) -> Reply:
         """Send one request and return the answer, its body unread.
 
         Raises:

@@ -15,7 +15,7 @@ from errno import ELOOP, ENOTDIR
 from kaniko_core.errors import ContentError
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.tarheader import readable
-from kaniko_core.rootfs.beneath import Beneath, Whiteouts, is_whiteout
+from kaniko_core.rootfs.beneath import Beneath, Whiteouts
 from kaniko_core.rootfs.tree import MOST_LINKS, file_entry
 
 # Directories kept open. Several layers are unpacked at once, and 1024 is a common limit.
@@ -96,7 +96,7 @@ class Directories:
         except FileExistsError:
             status = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
-                self._replace(parent, name, real, status)
+                self._replace(parent, name, real)
         self.pending[real] = entry
         self.made(real)
 
@@ -109,13 +109,17 @@ class Directories:
             self.close()
 
     def make_opaque(self, directory: Directory) -> None:
-        """Hide what the layers beneath have in *directory*.
+        """Hide what the layers beneath have in *directory*; what is open may be closed by it.
 
         Raises:
             OSError: the file system cannot hold the attribute, or it may not be set.
         """
+        path = directory.path
         os.setxattr(directory.fd, self._whiteouts.opaque_xattr, b"y")
-        self._opaque.add(directory.path)
+        self._opaque.add(path)
+        if any(link.startswith(path + b"/") for link in self._followed):
+            # Links of the layers beneath, which do not lead anywhere any more.
+            self.close()
 
     def remove(self, parent: Directory, name: bytes) -> bool:
         """Remove *name* with everything in it; return whether *parent* must be opened again."""
@@ -190,7 +194,7 @@ class Directories:
             return os.readlink(name, dir_fd=parent.fd)
         if not make:
             raise FileNotFoundError(real)
-        self._replace(parent, name, real, status)
+        self._replace(parent, name, real)
         self.pending[real] = _implied(real)
         return Directory(os.open(name, _OPEN, dir_fd=parent.fd), real)
 
@@ -211,17 +215,25 @@ class Directories:
         self.pending[real] = entry
         return Directory(os.open(name, _OPEN, dir_fd=parent.fd), real)
 
-    def _replace(self, parent: Directory, name: bytes, real: bytes, status: os.stat_result) -> None:
-        """Put a new directory in the place of something else."""
+    def _replace(self, parent: Directory, name: bytes, real: bytes) -> None:
+        """Put a new directory in the place of something else that the layer had there."""
         os.unlink(name, dir_fd=parent.fd)
         os.mkdir(name, _NEW, dir_fd=parent.fd)
-        if self._whiteouts is not Whiteouts.APPLY and is_whiteout(status):
-            # The layer removes what was there before, and then makes a directory anew.
+        if self._whiteouts is not Whiteouts.APPLY:
+            # A whiteout, or a file that hid a directory beneath: the new one begins empty.
             fd = os.open(name, _OPEN, dir_fd=parent.fd)
             try:
                 self.make_opaque(Directory(fd, real))
             finally:
                 os.close(fd)
+
+
+def status_of(directory: Directory, name: bytes) -> os.stat_result | None:
+    """Return the status of *name* itself in *directory*; None where nothing is."""
+    try:
+        return os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def _implied(real: bytes) -> Entry:

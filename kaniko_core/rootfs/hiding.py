@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from typing import Protocol
 
 from kaniko_core.errors import DiskError
 from kaniko_core.oci.tarheader import readable
 from kaniko_core.rootfs.beneath import Beneath
-from kaniko_core.rootfs.directories import Directories, Directory
+from kaniko_core.rootfs.directories import Directories, Directory, status_of
 
 
 class Hiding(Protocol):
@@ -30,50 +29,81 @@ class Hiding(Protocol):
         """Hide everything that the layers beneath have in *directory*."""
 
 
+class _Added:
+    """What a layer has added, and the directories that it is in."""
+
+    def __init__(self) -> None:
+        self._names: set[bytes] = set()
+
+    def add(self, real: bytes) -> None:
+        while real and real not in self._names:
+            self._names.add(real)
+            real = real.rpartition(b"/")[0]
+
+    def __contains__(self, real: bytes) -> bool:
+        return real in self._names
+
+
 class Marks:
     """Whiteouts as overlayfs has them, in a directory of the layer's own."""
 
     def __init__(self, directories: Directories, beneath: Beneath) -> None:
         self._directories = directories
         self._beneath = beneath
+        self._added = _Added()
 
     def added(self, real: bytes) -> None:
-        """Note nothing: whatever is in the directory, this layer has added."""
+        """Keep *real*, and the directories that it is in, from later whiteouts."""
+        self._added.add(real)
 
     def remove(self, parent: Directory, name: bytes) -> None:
-        """Put a whiteout, unless the layer has something of that name itself."""
+        """Put a whiteout, unless the layer has added something of that name itself."""
+        real, path = parent.child(name), parent.path
+        status = status_of(parent, name)
+        if status is not None and real in self._added:
+            if stat.S_ISDIR(status.st_mode):
+                self._make_opaque(real)
+            return
+        if status is not None and self._directories.remove(parent, name):
+            parent = self._directories.open(path)
         try:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=parent.fd)
-        except FileExistsError:
-            self._empty_own(parent, name)
         except PermissionError as error:
             raise DiskError(
                 f"cannot make a whiteout for /{readable(parent.child(name))}: {error.strerror}",
                 hint="it takes root, or Linux 5.8 in a user namespace, on a local disk",
             ) from error
+        self._directories.made(real)
 
     def empty(self, directory: Directory) -> None:
         """Make *directory* opaque."""
         if directory.path:
-            self._opaque(directory)
+            self._make_opaque(directory.path)
             return
         # overlayfs has no opaque root directories.
         for name in sorted(self._beneath.top_names()):
             self.remove(directory, name)
 
-    def _empty_own(self, parent: Directory, name: bytes) -> None:
-        status = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            self._opaque(self._directories.open(parent.child(name)))
-
-    def _opaque(self, directory: Directory) -> None:
+    def _make_opaque(self, path: bytes) -> None:
+        self._forget_earlier(path)
         try:
-            self._directories.make_opaque(directory)
+            self._directories.make_opaque(self._directories.open(path))
         except OSError as error:
             raise DiskError(
-                f"cannot mark /{readable(directory.path)} as opaque: {error.strerror}",
+                f"cannot mark /{readable(path)} as opaque: {error.strerror}",
                 hint="the file system must hold extended attributes; trusted ones take root",
             ) from error
+
+    def _forget_earlier(self, path: bytes) -> None:
+        """Remove whiteouts, and the directories that were copied up only to hold them."""
+        for name in os.listdir(self._directories.open(path).fd):
+            # Each removal may close what is open.
+            parent, child = self._directories.open(path), os.fsencode(name)
+            real = parent.child(child)
+            if real not in self._added:
+                self._directories.remove(parent, child)
+            elif stat.S_ISDIR(os.stat(child, dir_fd=parent.fd, follow_symlinks=False).st_mode):
+                self._forget_earlier(real)
 
 
 class Deletions:
@@ -81,24 +111,22 @@ class Deletions:
 
     def __init__(self, directories: Directories) -> None:
         self._directories = directories
-        self._added: set[bytes] = set()
+        self._added = _Added()
 
     def added(self, real: bytes) -> None:
         """Keep *real*, and the directories that it is in, from later whiteouts."""
-        while real and real not in self._added:
-            self._added.add(real)
-            real = real.rpartition(b"/")[0]
+        self._added.add(real)
 
     def remove(self, parent: Directory, name: bytes) -> None:
         """Delete *name*, but for what the layer has added in it."""
         real = parent.child(name)
-        with suppress(FileNotFoundError):
-            if real not in self._added:
-                self._directories.remove(parent, name)
-                return
-            status = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                self.empty(self._directories.open(real))
+        status = status_of(parent, name)
+        if status is None:
+            return
+        if real not in self._added:
+            self._directories.remove(parent, name)
+        elif stat.S_ISDIR(status.st_mode):
+            self.empty(self._directories.open(real))
 
     def empty(self, directory: Directory) -> None:
         """Delete what *directory* has, but for what the layer has added."""

@@ -23,7 +23,7 @@ from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.tarheader import readable
 from kaniko_core.oci.tarreader import TarReader
 from kaniko_core.rootfs.beneath import Beneath, Found, Whiteouts, is_whiteout
-from kaniko_core.rootfs.directories import Directories, Directory
+from kaniko_core.rootfs.directories import Directories, Directory, status_of
 from kaniko_core.rootfs.hiding import Deletions, Hiding, Marks
 from kaniko_core.rootfs.tree import file_entry
 
@@ -264,7 +264,7 @@ class _Unpacker:
         directory = self._directories.find(where)
         if directory is not None:
             real = directory.child(name)
-            status = _status(directory, name)
+            status = status_of(directory, name)
             own_tree = self._whiteouts is Whiteouts.APPLY
             if status is None and not own_tree and not self._directories.hidden(real):
                 found = self._beneath.find(real)
@@ -310,13 +310,6 @@ class _Unpacker:
             directory = self._directories.find(path)
             if directory is not None:
                 self._set_metadata(directory.fd, pending[path])
-
-
-def _status(directory: Directory, name: bytes) -> os.stat_result | None:
-    try:
-        return os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
 
 
 def _copy(host_path: bytes, fd: int, size: int) -> None:

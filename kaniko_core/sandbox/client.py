@@ -52,7 +52,7 @@ class Mounted:
 
     Attributes:
         fd: its directory, open in this process, to be read from.
-        below: the directory of its lower directories alone, without the upper one.
+        below: the same of its lower directories alone, without the upper one.
         number: how :class:`~kaniko_core.sandbox.runner.BindMount` refers to it.
     """
 
@@ -66,8 +66,8 @@ class Mounted:
         """Unmount it; closing twice is allowed."""
         if self._open:
             self._open = False
-            os.close(self.fd)
-            os.close(self.below)
+            for fd in {self.fd, self.below}:
+                os.close(fd)
             self._sandbox._unmount(self.number)
 
     def __enter__(self) -> Self:
@@ -121,7 +121,7 @@ class Sandbox:
         message, fds = self._ask("mount", request)
         if message[0] != "mounted":
             raise _mount_failed(message, len(lowers))
-        return Mounted(self, message[1], (fds[0], fds[1]))
+        return Mounted(self, message[1], (fds[0], fds[-1]))
 
     def check_lower(self, directory: Path) -> None:
         """Make sure that layers unpacked below *directory*, which exists, can be mounted.

@@ -42,14 +42,19 @@ _OPTIONS = "redirect_dir=nofollow,metacopy=off,index=off"
 
 
 class Root:
-    """A mounted root: its directory below the server's own tmpfs."""
+    """A mounted root: its directory below the server's own tmpfs.
+
+    Attributes:
+        below: where the lower directories alone are mounted.
+        path: where the root is; the same without an upper directory.
+    """
 
     def __init__(self, directory: str, request: MountRequest) -> None:
         self.directory = directory
         self.mounts = request["mounts"]
         self.work = os.fsdecode(request["work"] or b"")
         self.below = f"{directory}/below"
-        self.path = f"{directory}/root"
+        self.path = f"{directory}/root" if request["upper"] else self.below
 
 
 def mount_root(
@@ -65,14 +70,11 @@ def mount_root(
     root = Root(directory, request)
     for name in ("", "/below", "/root", "/stubs", "/empty", "/none"):
         os.mkdir(directory + name, 0o755)  # noqa: PTH102 - pathlib would slow the start
-    mounted: list[str] = []
     lowers = [os.fsdecode(lower) for lower in request["lowers"]]
     base = [f"{directory}/none", f"{directory}/empty"][: max(2 - len(lowers), 0)]
     try:
         mount_overlay(root.below, [*base, *lowers], userxattr=userxattr)
-        mounted.append(root.below)
         if request["upper"] is None or request["work"] is None:
-            linux.mount(root.below, root.path, None, linux.MS_BIND)
             return root
         stubs = f"{directory}/stubs"
         extras = [(mount["target"], _is_file(mount, roots)) for mount in root.mounts]
@@ -83,8 +85,8 @@ def mount_root(
         upper_pair = (upper, os.fsdecode(request["work"]))
         mount_overlay(root.path, [*base, *lowers], upper_pair, userxattr=userxattr)
     except OSError:
-        for path in mounted:
-            linux.umount(path, linux.MNT_DETACH)
+        with suppress(OSError):
+            linux.umount(root.below, linux.MNT_DETACH)
         remove_tree(directory)
         raise
     return root
@@ -92,8 +94,8 @@ def mount_root(
 
 def unmount_root(root: Root) -> None:
     """Unmount *root* and forget its directory; who still holds a descriptor may go on reading."""
-    linux.umount(root.path, linux.MNT_DETACH)
-    linux.umount(root.below, linux.MNT_DETACH)
+    for path in {root.path, root.below}:
+        linux.umount(path, linux.MNT_DETACH)
     remove_tree(root.directory)
     if root.work:
         # The mark of a volatile overlay says that a power cut may have spoiled the upper

@@ -122,7 +122,8 @@ class Server:
             f"{self._directory}/{number}", request, self._roots, userxattr=self._userxattr
         )
         self._roots[number] = root
-        fds = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (root.path, root.below)]
+        paths = [root.path] if root.path == root.below else [root.path, root.below]
+        fds = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in paths]
         _tell(reply, ("mounted", number), fds)
         for fd in fds:
             os.close(fd)

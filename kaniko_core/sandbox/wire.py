@@ -1,9 +1,9 @@
 """What the builder and its sandbox server say to each other.
 
     builder                                            server
-      control socket   b"?" + (reply socket, memfd, …)  ─▶      one message per request
-      reply socket     (word, values…) + descriptors   ◀─      one or more answers
-                       closed by the builder            ─▶      the request is given up
+      control socket   reply socket, memfd, pipes…     ─▶      one message per request
+      reply socket     (word, values…), descriptors    ◀─      one or more answers
+                       ("cancel",), or closed          ─▶      the request is given up
 
 A request lies in a memfd, because a socket would limit its size: the script of a here-document
 is an argument of the command. Both ends run the same Python, so ``marshal`` is the quickest

@@ -14,7 +14,7 @@ from kaniko_core.dockerfile.instructions import Heredoc
 from kaniko_core.dockerfile.parser import parse_dockerfile
 from kaniko_core.dockerfile.scope import Scope, global_scope
 from kaniko_core.dockerfile.words import Lexer
-from kaniko_core.errors import DockerfileError, KanikoError, UsageError
+from kaniko_core.errors import DockerfileError, KanikoError
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import ImageConfig, RuntimeConfig

@@ -234,15 +234,6 @@ def test_a_layer_that_is_too_long_never_reaches_its_neighbour(tmp_path: Path) ->
         )
 
 
-def test_progress_tells_each_layers_bytes(tmp_path: Path) -> None:
-    sample = image(layer({"a": noise(3_000_000)}))
-    seen: list[int] = []
-    write_tarball(sample, tmp_path / "image.tar", (), moved=lambda _, done: seen.append(done))
-    assert seen == sorted(seen)
-    assert seen[-1] == sample.layers[0].descriptor.size
-    assert len(seen) > 1
-
-
 @pytest.mark.parametrize("keep", [0, 100, 600, 0.5, 0.9, -2048])
 def test_a_cut_tarball_is_damaged(tmp_path: Path, keep: float) -> None:
     sample = image()

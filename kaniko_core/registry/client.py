@@ -1,0 +1,200 @@
+"""Images in registries: the ImageStore that everything above uses.
+
+    Registry ─┬─ Manifests ──────────────┐
+              ├─ Downloads ──────────────┤
+              └─ Uploads ── Conversation ┴─ Session ─┬─ Transport (httpx)
+                            (oras)                   └─ Authorizer ── Keychain
+
+Reading (the upper two) is light, because a warmer that finds everything in its cache does no
+more than one HEAD for each image, and pays for each import. What sends imports oras, and is
+imported with the first thing to send; ``conversation.py`` says what oras is used for.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from kaniko_core.errors import ContentError, DigestMismatch
+from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.platform import Platform
+from kaniko_core.oci.reference import Reference, Repository
+from kaniko_core.oci.spec import Descriptor, ImageConfig, Manifest
+from kaniko_core.options import RegistryOptions
+from kaniko_core.progress import Progress, Warned, silent
+from kaniko_core.registry.auth import DockerKeychain, Keychain
+from kaniko_core.registry.download import Downloads, RemoteLayer
+from kaniko_core.registry.hosts import HostRules
+from kaniko_core.registry.manifests import Manifests
+from kaniko_core.registry.pacing import Pacing
+from kaniko_core.registry.session import Session
+from kaniko_core.registry.transport import Transport
+
+if TYPE_CHECKING:
+    from kaniko_core.registry.conversation import Conversation
+    from kaniko_core.registry.upload import Uploads
+
+
+class Registry:
+    """All registries, by the options for one direction; safe to use from several threads.
+
+    Args:
+        options: how registries are talked to.
+        push: whether the options for pushing hold, or those for pulling; both can be done.
+        progress: told of bytes that move.
+        keychain: knows the credentials; that of Docker's config by default.
+        pacing: when to try again; as the options say by default.
+    """
+
+    def __init__(
+        self,
+        options: RegistryOptions | None = None,
+        *,
+        push: bool = False,
+        progress: Progress = silent,
+        keychain: Keychain | None = None,
+        pacing: Pacing | None = None,
+    ) -> None:
+        options = options or RegistryOptions()
+        self._progress = progress
+        self._stopped = threading.Event()
+        self._transport = Transport(HostRules.of(options, push=push))
+        self._session = Session(
+            self._transport,
+            keychain or DockerKeychain(),
+            pacing=pacing or Pacing(options.push_retry if push else options.image_download_retry),
+            stopped=self._stopped,
+        )
+        self._manifests = Manifests(self._session)
+        self._downloads = Downloads(self._session, progress)
+        self._lock = threading.Lock()
+        self._sender: Uploads | None = None
+
+    def head(self, reference: Reference) -> Descriptor | None:
+        """Return the descriptor of the manifest or index under *reference*, or None.
+
+        Raises:
+            RegistryError: the registry refuses, or cannot be reached.
+        """
+        return self._manifests.head(reference)
+
+    def manifest(self, reference: Reference) -> tuple[Descriptor, bytes] | None:
+        """Return the manifest or index under *reference* with its bytes, verified, or None.
+
+        Raises:
+            RegistryError: the registry refuses, or cannot be reached.
+            ContentError: what it sends is not what it promised, or no manifest.
+        """
+        return self._manifests.fetch(reference)
+
+    def get(self, reference: Reference, platform: Platform) -> Image | None:
+        """Return the image, its config fetched, its layers to be fetched; None if there is none.
+
+        Raises:
+            NotFound: there are images under the name, but none for *platform*.
+            RegistryError: the registry refuses, or cannot be reached.
+            ContentError: what it sends is not what it promised, or no image.
+        """
+        found = self._manifests.resolve(reference, platform)
+        if found is None:
+            return None
+        try:
+            image = self._image(reference, found[1])
+        except DigestMismatch:
+            raise
+        except ContentError as error:
+            raise ContentError(f"{reference.familiar}: {error}", hint=error.hint) from error
+        if not image.config.platform.serves(platform):
+            self._progress(
+                Warned(f"{reference.familiar} is for {image.config.platform}, not for {platform}")
+            )
+        return image
+
+    def put(
+        self, reference: Reference, image: Image, *, mount_from: tuple[Repository, ...] = ()
+    ) -> None:
+        """Push *image*; blobs that are there already, or can be mounted, are not sent.
+
+        Raises:
+            RegistryError: the registry refuses, or cannot be reached.
+            DigestMismatch: a layer is not what its descriptor says.
+        """
+        self._uploads().put(reference, image, (*mount_from, *_homes(image.layers)))
+
+    def upload(
+        self, repository: Repository, layer: Layer, *, mount_from: tuple[Repository, ...] = ()
+    ) -> None:
+        """Make sure that *repository* has the layer's blob; a second call costs nothing.
+
+        Raises:
+            RegistryError: the registry refuses, or cannot be reached.
+            DigestMismatch: the layer is not what its descriptor says.
+        """
+        self._uploads().upload(repository, layer, (*mount_from, *_homes((layer,))))
+
+    def check_push(self, reference: Reference) -> None:
+        """Find out whether *reference* can be pushed to, by beginning and cancelling an upload.
+
+        Raises:
+            RegistryError: it cannot; the sentence says why.
+        """
+        self._uploads().check(reference)
+
+    def conversation(self, repository: Repository, *, push: bool = False) -> Conversation:
+        """Return oras's client for *repository*: tags, deletion, artifacts."""
+        from kaniko_core.registry.conversation import Conversation
+
+        return Conversation(self._session, repository, push=push)
+
+    def cancel(self) -> None:
+        """End what other threads are doing here: their waiting now, transfers at the next piece."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Cancel everything and close the connections."""
+        self.cancel()
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _image(self, reference: Reference, raw: bytes) -> Image:
+        manifest = Manifest.parse(raw)
+        raw_config = self._downloads.config(reference, manifest.config)
+        diff_ids = ImageConfig.parse(raw_config).diff_ids
+        if len(diff_ids) != len(manifest.layers):
+            raise ContentError(
+                f"its config lists {len(diff_ids)} layers, its manifest {len(manifest.layers)}"
+            )
+        layers = tuple(
+            self._downloads.layer(reference, descriptor, diff_id)
+            for descriptor, diff_id in zip(manifest.layers, diff_ids, strict=True)
+        )
+        return Image.of(raw, raw_config, layers)
+
+    def _uploads(self) -> Uploads:
+        with self._lock:
+            if self._sender is None:
+                from kaniko_core.registry.upload import Uploads
+
+                self._sender = Uploads(self._session, self._progress)
+            return self._sender
+
+
+def _homes(layers: tuple[Layer, ...]) -> tuple[Repository, ...]:
+    """Return where remote layers are: their registry need not be sent them again."""
+    return tuple(
+        dict.fromkeys(layer.repository for layer in layers if isinstance(layer, RemoteLayer))
+    )
+
+
+__all__ = ["Registry", "RemoteLayer"]

@@ -1,0 +1,155 @@
+"""Options: what users may write, and which options fit together."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kaniko_core.cli.unsupported import NOT_YET
+from kaniko_core.errors import UsageError
+from kaniko_core.oci.digest import Digest
+from kaniko_core.oci.reference import Reference
+from kaniko_core.options import (
+    BuildOptions,
+    CacheOptions,
+    Flag,
+    LogOptions,
+    OutputOptions,
+    RegistryOptions,
+    build_arg,
+    duration,
+    key_value,
+)
+from tests.conformance import cases
+
+GROUPS = (BuildOptions, OutputOptions, CacheOptions, RegistryOptions, LogOptions)
+APP = Reference.parse("registry.example.com/app:1")
+
+
+def flags(group: type) -> dict[str, Flag]:
+    hints = typing.get_type_hints(group, include_extras=True)
+    return {name: typing.get_args(hint)[1] for name, hint in hints.items()}
+
+
+# --- values --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("given", "expected"), cases("durations.json"))
+def test_durations_are_gos(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    if "error" in expected:
+        with pytest.raises(UsageError, match="not a duration"):
+            duration(given["d"])
+    else:
+        assert duration(given["d"]) == timedelta(microseconds=expected["ns"] // 1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", timedelta(0)),
+        ("336h", timedelta(weeks=2)),
+        ("1h30m", timedelta(hours=1.5)),
+        ("1.5h", timedelta(hours=1.5)),
+        ("1.h", timedelta(hours=1)),
+        ("2m0.5s", timedelta(minutes=2, seconds=0.5)),
+        ("1h1h", timedelta(hours=2)),
+        ("100ms", timedelta(milliseconds=100)),
+        ("3µs", timedelta(microseconds=3)),
+    ],
+)
+def test_durations(text: str, expected: timedelta) -> None:
+    assert duration(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "h", "5", "5 h", "5d", "-1h", "1h ", ".h", "1h30", "one", "1e3s", "9" * 30 + "h"]
+)
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a duration") as caught:
+        duration(text)
+    assert caught.value.hint
+
+
+def test_only_the_first_equals_sign_separates() -> None:
+    assert key_value("a=b=c") == ("a", "b=c")
+    assert key_value("a=") == ("a", "")
+    assert build_arg("A=b=c") == ("A", "b=c")
+
+
+@pytest.mark.parametrize("text", ["", "a", "=b"])
+def test_key_without_value_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no key and value"):
+        key_value(text)
+
+
+def test_build_argument_without_value_is_left_to_the_environment() -> None:
+    assert build_arg("A") == ("A", None)
+    assert build_arg("A=") == ("A", "")
+
+
+@pytest.mark.parametrize("text", ["", "=b"])
+def test_build_argument_has_a_name(text: str) -> None:
+    with pytest.raises(UsageError, match="not a build argument"):
+        build_arg(text)
+
+
+# --- declarations --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.__name__)
+def test_every_field_is_a_flag_with_help_and_default(group: type) -> None:
+    for field in dataclasses.fields(group):
+        flag = flags(group)[field.name]
+        assert isinstance(flag, Flag)
+        assert flag.help.endswith(".")
+        assert field.default is not dataclasses.MISSING
+
+
+def test_no_field_is_declared_twice() -> None:
+    names = [field.name for group in GROUPS for field in dataclasses.fields(group)]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("program", NOT_YET)
+def test_what_is_declared_is_not_refused_as_missing(program: str) -> None:
+    declared = {
+        spelling
+        for group in GROUPS
+        for name, flag in flags(group).items()
+        for spelling in (f"--{name.replace('_', '-')}", *flag.aliases)
+    }
+    assert not declared & NOT_YET[program].keys()
+
+
+# --- what fits together --------------------------------------------------------------------
+
+
+def test_image_goes_somewhere_or_nowhere_on_purpose() -> None:
+    with pytest.raises(UsageError) as caught:
+        OutputOptions()
+    assert "--destination" in (caught.value.hint or "")
+    assert OutputOptions(no_push=True).destination == ()
+    assert OutputOptions(destination=(APP,)).destination == (APP,)
+
+
+def test_digest_cannot_be_pushed_to() -> None:
+    with pytest.raises(UsageError, match="a destination has a tag"):
+        OutputOptions(destination=(APP.at(Digest.of(b"")),))
+
+
+@pytest.mark.parametrize("name", ["image_download_retry", "push_retry"])
+def test_fewer_than_no_retries_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be negative"):
+        RegistryOptions(**{name: -1})
+    assert getattr(RegistryOptions(**{name: 0}), name) == 0
+
+
+def test_defaults_are_go_kanikos() -> None:
+    assert BuildOptions().context == "/workspace/"
+    assert BuildOptions().dockerfile == "Dockerfile"
+    assert CacheOptions() == CacheOptions(cache_dir=Path("/cache"), cache_ttl=timedelta(hours=336))
