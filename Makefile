@@ -35,7 +35,7 @@ lint: setup ## Check style and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m mypy integration benchmarks
+	$(PYTHON) -m mypy benchmarks integration/demo.py
 
 .PHONY: unit
 unit: setup ## Run the tests that need nothing but Python

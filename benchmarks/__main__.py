@@ -20,7 +20,7 @@ from benchmarks.measure import CommandError, Cost, adopt_orphans, measure
 from benchmarks.peers import BuildahPeer, Described, Ours, Peer
 from benchmarks.scenarios import SCENARIOS, Scenario, Start
 from integration import images, readers
-from integration.world import REPOSITORY, Registry, running_registry
+from integration.world import REPOSITORY, Registry, end_in_good_order, running_registry
 
 _RESULTS = Path(__file__).parent / "results"
 _PLACES = {"disk": Path("/var/tmp"), "memory": Path("/dev/shm")}
@@ -188,6 +188,7 @@ def main() -> None:
     if os.geteuid() != 0:
         raise SystemExit("benchmarks: run them as root: they make base images and namespaces")
     wanted = [s for s in SCENARIOS if not arguments.scenario or s.name in arguments.scenario]
+    end_in_good_order()
     adopt_orphans()
     results: dict[str, Mapping[str, Sample]] = {}
     with ExitStack() as stack:

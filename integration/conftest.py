@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -73,9 +74,9 @@ def debian(registry: Registry) -> str:
 
 
 @pytest.fixture(scope="session")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    """Podman with a storage of its own."""
-    started = Podman(tmp_path_factory.mktemp("podman"))
+def podman() -> Iterator[Podman]:
+    """Podman with a storage of its own; its name must be short, for podman makes sockets there."""
+    started = Podman(Path(tempfile.mkdtemp(prefix="kaniko-", dir="/var/tmp")))
     yield started
     started.close()
 

@@ -16,7 +16,13 @@ import time
 from pathlib import Path
 
 from integration import images, readers
-from integration.world import REPOSITORY, Registry, missing_tools, running_registry
+from integration.world import (
+    REPOSITORY,
+    Registry,
+    end_in_good_order,
+    missing_tools,
+    running_registry,
+)
 
 _EXAMPLE = REPOSITORY / "examples" / "almanac"
 _PROGRAMS = Path(sys.executable).parent
@@ -67,7 +73,7 @@ def story(registry: Registry, directory: Path) -> None:
     fetched = [request for request in registry.requests() if request.fetches_blob]
     print(f"blobs fetched from the registry: {len(fetched)}, for the base images were warmed")
 
-    say("The same again: its base images are there already, unpacked by the first build")
+    say("The same again: base images are neither fetched nor unpacked, only the commands run")
     second = show(*build)
 
     say("What the registry has now, according to skopeo")
@@ -99,6 +105,7 @@ def main() -> None:
         raise SystemExit("demo: run it as root: it makes base images, and builds in namespaces")
     if missing := missing_tools("docker-registry", "skopeo", "mmdebstrap", "busybox", "podman"):
         raise SystemExit(f"demo: not installed: {', '.join(missing)} (`make setup` installs them)")
+    end_in_good_order()
     # Not /tmp: it may be in memory, or an overlay, which cannot hold another.
     with (
         tempfile.TemporaryDirectory(prefix="kaniko-demo-", dir="/var/tmp") as scratch,

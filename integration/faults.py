@@ -62,6 +62,14 @@ def faulty_registry(layout: Path, faults: Faults) -> Iterator[FaultyRegistry]:
             thread.join()
 
 
+def layer_of(layout: Path) -> str:
+    """Return the digest, without its algorithm, of the first layer of a layout's image."""
+    listed = json.loads((layout / "index.json").read_text())["manifests"][0]
+    blob = layout / "blobs" / "sha256" / listed["digest"].removeprefix("sha256:")
+    digest = json.loads(blob.read_text())["layers"][0]["digest"]
+    return str(digest).removeprefix("sha256:")
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 

@@ -75,17 +75,27 @@ class Programs:
         """Start ``python -m MODULE ARGUMENTS``, after *prefix* such as ``unshare --mount``."""
         self.temporary.mkdir(parents=True, exist_ok=True)
         return subprocess.Popen(
-            [*prefix, sys.executable, "-m", module, *(str(argument) for argument in arguments)],
+            # CI may run us with signals ignored, which a shell at a terminal never does.
+            [
+                "env",
+                "--default-signal",
+                *prefix,
+                sys.executable,
+                "-m",
+                module,
+                *map(str, arguments),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=self.directory,
-            env=self._environment(env or {}),
+            env=self.environment(env or {}),
             # As a shell does, so that Ctrl-C can be sent to the whole group.
             start_new_session=True,
         )
 
-    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables of our programs, and *more*."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
         return {
             **kept,

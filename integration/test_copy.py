@@ -33,8 +33,6 @@ def _prepare(build: Build) -> None:
     context = build.context
     (context / "program").write_text("#!/bin/sh\n")
     (context / "program").chmod(0o750)
-    (context / "setuid").write_text("s")
-    (context / "setuid").chmod(0o4755)
     (context / "link").symlink_to("a.txt")
     (context / "deep" / "link").symlink_to("../a.txt")
     (context / "deep" / "dangling").symlink_to("/nowhere")
@@ -58,7 +56,7 @@ _AGREED = {
     "owner by number, of a file": "COPY --chown=7:8 program /out/sub/program",
     "owner by name": "COPY --chown=web:staff a.txt /out/",
     "mode": "COPY --chmod=0640 a.txt /out/",
-    "setuid": "COPY setuid program /out/",
+    "an executable": "COPY program /out/",
     "link that is named": "COPY link /out/",
     "links in a directory": "COPY deep /out/deep",
     "below the working directory": "WORKDIR /out\nCOPY a.txt sub/",

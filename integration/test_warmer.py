@@ -398,3 +398,92 @@ def test_the_access_log_is_really_read(programs: Programs, cache: Path, own: Reg
     """A first run fetches blobs; without this, the tests above that see none prove nothing."""
     programs.warmer(*flags(cache, f"{own.address}/base/busybox:1.35"))
     assert len(blobs(own)) == 2
+
+
+# --- what the executor makes of it --------------------------------------------------------
+
+
+@pytest.fixture
+def build(programs: Programs, tmp_path: Path, cache: Path) -> Callable[[str], Finished]:
+    """Build an image from a base with the cache, and throw it away."""
+    context = tmp_path / "context"
+    context.mkdir()
+
+    def build(base: str) -> Finished:
+        (context / "Dockerfile").write_text(f"FROM {base}\nRUN echo hello > /hello\n")
+        return programs.executor(
+            f"--context={context}", "--no-push", "--cache", f"--cache-dir={cache}"
+        )
+
+    return build
+
+
+def test_a_build_from_a_warmed_tag_asks_once_and_fetches_nothing(
+    programs: Programs, cache: Path, own: Registry, build: Callable[[str], Finished]
+) -> None:
+    name = f"{own.address}/base/busybox:1.35"
+    programs.warmer(*flags(cache, name))
+    own.forget()
+    build(name)
+    time.sleep(0.1)
+    asked = [(r.method, r.path) for r in own.requests() if r.path != "/v2/"]
+    assert asked == [("HEAD", "/v2/base/busybox/manifests/1.35")]
+
+
+def test_a_build_from_a_warmed_digest_needs_no_registry(
+    programs: Programs, cache: Path, own: Registry, build: Callable[[str], Finished]
+) -> None:
+    tag = f"{own.address}/base/busybox:1.35"
+    name = f"{own.address}/base/busybox@{readers.digest(tag)}"
+    programs.warmer(*flags(cache, tag))
+    own.stop()
+    assert "warning" not in build(name).stderr
+
+
+def test_a_build_without_the_registry_uses_the_tag_as_it_was_warmed(
+    programs: Programs, cache: Path, own: Registry, build: Callable[[str], Finished]
+) -> None:
+    name = f"{own.address}/base/busybox:1.35"
+    programs.warmer(*flags(cache, name))
+    own.stop()
+    result = build(name)
+    assert f"using {name} as it was warmed today" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        ("missing", "is not cached: there is no directory"),
+        ("expired", "days old, and --cache-ttl allows 14 days"),
+        ("cut", "is damaged ("),
+        ("flipped", "instead of the promised sha256:"),
+    ],
+)
+def test_a_build_says_why_it_goes_to_the_registry_and_goes_on(
+    programs: Programs,
+    cache: Path,
+    own: Registry,
+    build: Callable[[str], Finished],
+    damage: str,
+    sentence: str,
+) -> None:
+    name = f"{own.address}/base/busybox:1.35"
+    if damage != "missing":
+        programs.warmer(*flags(cache, name))
+        entry = entries(cache)[0]
+        match damage:
+            case "expired":
+                os.utime(entry, (0, 0))
+            case "cut":
+                os.truncate(entry, 100_000)
+            case _:
+                raw = bytearray(entry.read_bytes())
+                raw[len(raw) // 2] ^= 1
+                entry.write_bytes(raw)
+    own.forget()
+    result = build(name)
+    assert sentence in result.stderr
+    assert str(cache) in result.stderr
+    assert "kaniko-warmer" in result.stderr
+    assert "No such file" not in result.written
+    assert blobs(own)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +31,11 @@ def world_cache() -> Path:
     directory = Path(os.environ.get("KANIKO_WORLD_CACHE") or REPOSITORY / ".cache" / "world")
     directory.mkdir(parents=True, exist_ok=True)
     return directory
+
+
+def end_in_good_order() -> None:
+    """Let SIGTERM unwind the program, as Ctrl-C does: what it started and made goes with it."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def missing_tools(*names: str) -> list[str]:

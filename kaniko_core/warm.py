@@ -238,7 +238,7 @@ class _Warmer:
             return kept
         name = wanted.reference.familiar
         if found.freshness in (Freshness.DAMAGED, Freshness.UNREADABLE) and not self.force:
-            self.progress(Warned(self.cache.explain(found, name)))
+            self.progress(Warned(f"{self.cache.describe(found, name)}; repairing it"))
 
         def waiting() -> None:
             self.progress(Noted(f"another warmer is busy with {name}; waiting for it"))
@@ -289,7 +289,7 @@ class _Warmer:
 
 def _missing(wanted: Wanted) -> NotFound:
     return NotFound(
-        f"there is no image {wanted.reference.familiar} in {wanted.reference.repository.registry}",
+        f"there is no image {wanted.reference}",
         status=404,
         hint="check the name and the tag; a private image needs credentials in Docker's config",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
 import kaniko_core
@@ -13,35 +15,53 @@ from kaniko_core.options import (
     OutputOptions,
     RegistryOptions,
 )
+from kaniko_core.progress import Progress
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    subcommand_metavar="[version]",
-)
+_SHORT = {"context": "-c", "dockerfile": "-f", "destination": "-d", "verbosity": "-v"}
 
 
-@app.callback(invoke_without_command=True)
-@with_options(
-    short={"context": "-c", "dockerfile": "-f", "destination": "-d", "verbosity": "-v"},
-)
-def build(
+def _build(
     building: BuildOptions,
     output: OutputOptions,
     cache: CacheOptions,
     registry: RegistryOptions,
-    log: LogOptions,
+    *,
+    progress: Progress,
 ) -> None:
-    """Build an image from a Dockerfile, without a daemon, and push it to a registry."""
     # Imported here, because --help and wrong options need none of it.
     from kaniko_core import builder
 
-    with console(log) as progress:
-        builder.build(building, output, cache, registry, progress=progress)
+    builder.build(building, output, cache, registry, progress=progress)
 
 
-@app.command()
-def version() -> None:
-    """Print the version of kaniko-py."""
-    typer.echo(f"kaniko-py version: {kaniko_core.__version__}")
+def application(build: Callable[..., None] = _build) -> typer.Typer:
+    """Return the commands; *build* is what the root command calls with its options."""
+    app = typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        subcommand_metavar="[version]",
+    )
+
+    @app.callback(invoke_without_command=True)
+    @with_options(short=_SHORT)
+    def root(
+        building: BuildOptions,
+        output: OutputOptions,
+        cache: CacheOptions,
+        registry: RegistryOptions,
+        log: LogOptions,
+    ) -> None:
+        """Build an image from a Dockerfile, without a daemon, and push it to a registry."""
+        with console(log) as progress:
+            build(building, output, cache, registry, progress=progress)
+
+    @app.command()
+    def version() -> None:
+        """Print the version of kaniko-py."""
+        typer.echo(f"kaniko-py version: {kaniko_core.__version__}")
+
+    return app
+
+
+app = application()

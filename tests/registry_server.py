@@ -11,7 +11,7 @@ import json
 import re
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,7 +69,12 @@ class With:
     value: str
 
 
-Fault = Answer | BreakOff | Corrupt | Without | With
+@dataclass(frozen=True)
+class HangUp:
+    """Do what was asked, and close the connection instead of answering."""
+
+
+Fault = HangUp | Answer | BreakOff | Corrupt | Without | With
 
 
 @dataclass
@@ -107,6 +112,7 @@ class RegistryServer:
     mounts: bool = True
     challenge: str | None = None
     authorized: set[str] = field(default_factory=set)
+    token_service: Callable[[Seen], Answer] | None = None
     upload_location: str = ""  # in place of this server, where uploads go to
     blobs: dict[str, dict[str, bytes]] = field(default_factory=dict)
     manifests: dict[str, dict[str, tuple[str, bytes]]] = field(default_factory=dict)
@@ -201,21 +207,26 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         state = self.server.state
-        state.requests.append(Seen(self.command, self.path, headers, body))
+        seen = Seen(self.command, self.path, headers, body)
+        state.requests.append(seen)
         fault = state.fault_for(self.command, self.path)
         if isinstance(fault, Answer):
             self._send(fault.status, dict(fault.headers), fault.body, None)
-        elif urlsplit(self.path).path == "/token":
-            self._send(404, {}, b"", None)
+        elif urlsplit(self.path).path == "/token" and state.token_service is not None:
+            answer = state.token_service(seen)
+            self._send(answer.status, dict(answer.headers), answer.body, None)
         elif state.challenge and headers.get("authorization") not in state.authorized:
             denied = Answer(401, code="UNAUTHORIZED", message="authentication required")
             self._send(401, {"WWW-Authenticate": state.challenge}, denied.body, None)
         else:
             self._send(*self._answer(body), fault)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - http.server's names
 
     def _send(self, status: int, headers: dict[str, str], body: bytes, fault: Fault | None) -> None:
+        if isinstance(fault, HangUp):
+            self.close_connection = True
+            return
         headers = {"Content-Length": str(len(body)), **headers}
         if isinstance(fault, Without):
             headers.pop(fault.header, None)

@@ -21,13 +21,19 @@ from kaniko_core.options import (
     LogOptions,
     OutputOptions,
     RegistryOptions,
+    WarmOptions,
     build_arg,
     duration,
     key_value,
 )
 from tests.conformance import cases
 
-GROUPS = (BuildOptions, OutputOptions, CacheOptions, RegistryOptions, LogOptions)
+_BOTH = (CacheOptions, RegistryOptions, LogOptions)
+PROGRAMS = {
+    "kaniko-executor": (BuildOptions, OutputOptions, *_BOTH),
+    "kaniko-warmer": (WarmOptions, *_BOTH),
+}
+GROUPS = (BuildOptions, OutputOptions, WarmOptions, *_BOTH)
 APP = Reference.parse("registry.example.com/app:1")
 
 
@@ -110,8 +116,9 @@ def test_every_field_is_a_flag_with_help_and_default(group: type) -> None:
         assert field.default is not dataclasses.MISSING
 
 
-def test_no_field_is_declared_twice() -> None:
-    names = [field.name for group in GROUPS for field in dataclasses.fields(group)]
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_no_flag_of_a_program_is_declared_twice(program: str) -> None:
+    names = [field.name for group in PROGRAMS[program] for field in dataclasses.fields(group)]
     assert len(set(names)) == len(names)
 
 
@@ -119,7 +126,7 @@ def test_no_field_is_declared_twice() -> None:
 def test_what_is_declared_is_not_refused_as_missing(program: str) -> None:
     declared = {
         spelling
-        for group in GROUPS
+        for group in PROGRAMS[program]
         for name, flag in flags(group).items()
         for spelling in (f"--{name.replace('_', '-')}", *flag.aliases)
     }

@@ -15,15 +15,15 @@ from typing import BinaryIO
 import pytest
 
 from kaniko_core.cache.images import Freshness, ImageCache
-from kaniko_core.errors import NotFound, RegistryError
+from kaniko_core.errors import DiskError, NotFound, RegistryError, UsageError
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import Descriptor, Index, MediaType
-from kaniko_core.options import CacheOptions
+from kaniko_core.options import CacheOptions, WarmOptions
 from kaniko_core.progress import Event, Warned
-from kaniko_core.warm import Outcome, Wanted, Warmed, images_of, table, warm
+from kaniko_core.warm import Outcome, Wanted, Warmed, images_of, table, wanted_images, warm
 from tests.samples import AMD64, image, layer, noise
 
 ARM64 = Platform("linux", "arm64")
@@ -39,7 +39,7 @@ class FakeRegistry:
     indexes: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     down: bool = False
-    cancelled: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def holds(self, reference: Reference, *images: Image) -> None:
@@ -75,7 +75,7 @@ class FakeRegistry:
         return self.images.get(str(reference.at(reference.digest)))
 
     def cancel(self) -> None:
-        self.cancelled = True
+        self.cancelled.set()
 
     def _answer(self, verb: str, reference: Reference) -> tuple[Descriptor, bytes] | None:
         self._note(verb, reference)
@@ -320,20 +320,76 @@ def test_images_are_warmed_at_the_same_time(run, registry) -> None:
     assert outcomes(run(DEBIAN, BUSYBOX)) == [Outcome.DOWNLOADED] * 2
 
 
-def test_an_interruption_cancels_the_downloads(options, registry) -> None:
-    """As Ctrl-C does, which reaches the main thread only."""
+def test_images_that_vanish_between_two_questions_are_missing(run, registry) -> None:
+    """As happens when a tag moves and its old image is collected."""
+    registry.holds(DEBIAN, image(), image(platform=ARM64))
+    del registry.indexes[str(DEBIAN.at(Digest.of(registry.indexes[str(DEBIAN)])))]
+    registry.holds(BUSYBOX, image())
+    del registry.images[str(BUSYBOX.at(image().digest))]
+    warmed = run(DEBIAN, BUSYBOX)
+    assert [type(item.error) for item in warmed] == [NotFound, NotFound]
 
-    class Interrupted(BaseException):
-        pass
 
-    def images_until_ctrl_c(reference: Reference, platform: Platform) -> Image | None:
-        raise Interrupted
+def test_a_note_that_cannot_be_written_is_a_warning(run, registry, options) -> None:
+    sample = image()
+    registry.holds(DEBIAN, sample)
+    options.cache_dir.mkdir()
+    (options.cache_dir / ".tags").write_bytes(b"a file where the directory should be")
+    events = Events()
+    assert outcomes(run(DEBIAN, progress=events)) == [Outcome.DOWNLOADED]
+    assert len(events.warnings) == 1
+    assert "builds without network will not know it" in events.warnings[0]
 
+
+def test_a_note_that_is_true_need_not_be_written(
+    run, registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a cache that is mounted read-only."""
     registry.holds(DEBIAN, image())
-    registry.get = images_until_ctrl_c
+    run(DEBIAN)
+
+    def read_only(*_: object) -> None:
+        raise DiskError("read-only file system")
+
+    monkeypatch.setattr(ImageCache, "remember", read_only)
+    events = Events()
+    assert outcomes(run(DEBIAN, progress=events)) == [Outcome.CACHED]
+    assert events.warnings == []
+
+
+class Interrupted(BaseException):
+    """Stands in for KeyboardInterrupt, which would end pytest."""
+
+
+@dataclass
+class InterruptedRegistry(FakeRegistry):
+    """Is interrupted with one image, while the other goes on until it is cancelled."""
+
+    busy: threading.Event = field(default_factory=threading.Event)
+
+    def get(self, reference: Reference, platform: Platform) -> Image | None:
+        if reference.tag == DEBIAN.tag:
+            assert self.busy.wait(20)
+            raise Interrupted
+        self.busy.set()
+        assert self.cancelled.wait(20)
+        raise RegistryError("cancelled")
+
+
+def test_an_interruption_cancels_the_downloads_without_complaints(options) -> None:
+    registry = InterruptedRegistry()
+    for n, reference in enumerate((DEBIAN, BUSYBOX)):
+        registry.holds(reference, image(layer({"f": bytes([n])})))
+    events = Events()
     with pytest.raises(Interrupted):
-        warm([Wanted(DEBIAN, AMD64)], cache=options, pull=registry)
-    assert registry.cancelled
+        warm(
+            [Wanted(DEBIAN, AMD64), Wanted(BUSYBOX, AMD64)],
+            cache=options,
+            pull=registry,
+            progress=events,
+        )
+    assert registry.cancelled.is_set()
+    assert events.warnings == []
 
 
 def test_what_killed_warmers_left_is_swept(run, registry, options) -> None:
@@ -453,6 +509,36 @@ def test_a_dockerfiles_images_are_those_of_all_stages(dockerfile: Path) -> None:
         Wanted(Reference.parse("alpine:latest"), ARM64),
         Wanted(Reference.parse("busybox:1.36"), AMD64),
     }
+
+
+def test_images_of_both_options_are_wanted_each_once(dockerfile: Path) -> None:
+    options = WarmOptions(
+        image=(Reference.parse("busybox:1.36"), Reference.parse("debian")),
+        dockerfile=dockerfile,
+        build_arg=(("RELEASE", "12"), ("UNSET", None)),
+        custom_platform=AMD64,
+    )
+    assert [str(item.reference.familiar) for item in wanted_images(options)] == [
+        "busybox:1.36",
+        "debian:latest",
+        "debian:12",
+        "alpine:latest",
+    ]
+
+
+def test_images_for_this_machine_are_wanted_by_default() -> None:
+    (wanted,) = wanted_images(WarmOptions(image=(DEBIAN,)))
+    assert wanted == Wanted(DEBIAN, Platform.host())
+
+
+def test_a_dockerfile_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot read the Dockerfile .*: No such file"):
+        images_of(tmp_path / "missing", {}, AMD64)
+
+
+def test_nothing_to_warm_is_a_sentence() -> None:
+    with pytest.raises(UsageError, match="no image to warm"):
+        WarmOptions()
 
 
 def test_a_build_argument_wins_over_the_default(dockerfile: Path) -> None:

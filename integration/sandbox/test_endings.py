@@ -82,9 +82,9 @@ def test_closing_the_sandbox_ends_a_running_command(image: Path, tmp_path: Path)
 
 
 def test_a_closed_sandbox_leaves_nothing_in_its_directory(image: Path, tmp_path: Path) -> None:
-    before = Path("/proc/self/mounts").read_text()
     with open_sandbox(tmp_path) as opened, opened.mounted([image]):
-        assert Path("/proc/self/mounts").read_text() == before
+        # Others on this machine may mount what they like.
+        assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
 
     assert list(tmp_path.iterdir()) == []
     assert probe(tmp_path).whiteouts == "trusted"
@@ -110,7 +110,6 @@ sandbox.run(Process(("/bin/sh", "-c", {script!r}), ("PATH=/bin",)), root, output
 def test_an_ended_builder_leaves_no_process_and_no_mount(
     image: Path, tmp_path: Path, end: signal.Signals
 ) -> None:
-    before = Path("/proc/self/mounts").read_text()
     marker = f"99{os.getpid()}"
     for name in ("upper", "work"):
         (tmp_path / name).mkdir()
@@ -120,16 +119,18 @@ def test_an_ended_builder_leaves_no_process_and_no_mount(
         image=str(image),
         script=f"(setsid sleep {marker} &) ; trap '' INT TERM; echo up; sleep {marker}",
     )
-    victim = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert victim.stdout is not None
-    assert victim.stdout.readline() == b"up\n"
-    servers = processes_with(str(tmp_path))
-
-    victim.send_signal(end)
-    victim.communicate(timeout=20)
+    ) as victim:
+        try:
+            assert victim.stdout is not None
+            assert victim.stdout.readline() == b"up\n"
+            servers = processes_with(str(tmp_path))
+            victim.send_signal(end)
+            victim.communicate(timeout=20)
+        finally:
+            victim.kill()
 
     assert len(servers) >= 3
     eventually(lambda: not processes_with(marker) and not processes_with(str(tmp_path)))
-    assert Path("/proc/self/mounts").read_text() == before
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()

@@ -33,7 +33,7 @@ try:
         with sandbox.mounted([Path({image!r})], upper=place / "upper", work=place / "work") as root:
             sandbox.run(
                 Process(("/bin/sh", "-c", {script!r}), ("PATH=/bin",)), root,
-                lambda data, is_stderr: print(data.decode(), end=""),
+                lambda data, is_stderr: None if is_stderr else print(data.decode(), end=""),
             )
         sandbox.check_lower(place)
 except KanikoError as error:

@@ -114,35 +114,46 @@ class ImageCache:
         """Return the image where the entry is whole, be it stale; else None."""
         return self.look_up(digest).image
 
-    def explain(self, found: Lookup, name: str) -> str:
-        """Say in a sentence why *name* does not come from the cache, and what to do."""
+    def describe(self, found: Lookup, name: str) -> str:
+        """Say what the cache has of *name*, and in which directory."""
         directory = self._options.cache_dir
-        again = f"kaniko-warmer --image {name} --cache-dir {directory}"
         match found.freshness:
             case Freshness.ABSENT if not directory.is_dir():
-                return f"there is no cache directory {directory}; fill one with: {again}"
+                return f"{name} is not cached: there is no directory {directory}"
             case Freshness.ABSENT:
-                return f"{name} is not in the cache {directory}; put it there with: {again}"
+                return f"{name} is not in the cache {directory}"
             case Freshness.FRESH:
                 return f"{name} is in the cache {directory}, {_duration(found.age)} old"
             case Freshness.STALE:
                 return (
                     f"{name} in the cache {directory} is {_duration(found.age)} old, and "
-                    f"--cache-ttl allows {_duration(self._options.cache_ttl)}; "
-                    f"renew it with: {again}"
+                    f"--cache-ttl allows {_duration(self._options.cache_ttl)}"
                 )
             case Freshness.DAMAGED:
-                return (
-                    f"{name} in the cache {directory} is damaged ({found.detail}); "
-                    f"repair it with: {again}"
-                )
+                return f"{name} in the cache {directory} is damaged ({found.detail})"
             case Freshness.UNREADABLE:
                 return (
-                    f"{name} in the cache {directory} cannot be read ({found.detail}); let this "
-                    f"user read {self._entry(found.digest)}, or replace it with: {again} --force"
+                    f"{name} in the cache {directory} cannot be read "
+                    f"({self._entry(found.digest)}: {found.detail})"
                 )
             case _:
                 assert_never(found.freshness)
+
+    def explain(self, found: Lookup, name: str) -> str:
+        """Say in a sentence why *name* does not come from the cache, and what to do."""
+        again = f"kaniko-warmer --image {name} --cache-dir {self._options.cache_dir}"
+        match found.freshness:
+            case Freshness.ABSENT:
+                advice = f"put it there with: {again}"
+            case Freshness.FRESH | Freshness.STALE:
+                advice = f"renew it with: {again}"
+            case Freshness.DAMAGED:
+                advice = f"repair it with: {again}"
+            case Freshness.UNREADABLE:
+                advice = f"let this user read it, or replace it with: {again} --force"
+            case _:
+                assert_never(found.freshness)
+        return f"{self.describe(found, name)}; {advice}"
 
     def put(self, image: Image, names: Sequence[Reference] = ()) -> int:
         """Write *image*, in the place of what is there; return the entry's size in bytes.
@@ -193,6 +204,17 @@ class ImageCache:
         """Make the entry as old as if it were written now; raise DiskError where that fails."""
         with disk_errors("renew the cached image", self._entry(digest)):
             os.utime(self._entry(digest), (self._now(), self._now()))
+
+    def remove(self, digest: Digest) -> None:
+        """Remove the entry, if there is one; raise DiskError where that cannot be."""
+        entry = self._entry(digest)
+        with disk_errors("remove from the cache", entry):
+            # The tarball first: a sidecar alone is no entry, a tarball alone a damaged one.
+            if entry.is_dir():
+                discard_directory(entry)
+            else:
+                entry.unlink(missing_ok=True)
+            self._sidecar(digest).unlink(missing_ok=True)
 
     @contextmanager
     def lock(
@@ -289,10 +311,12 @@ def _reason(error: OSError) -> str:
 
 def _duration(span: timedelta) -> str:
     """Say how long in the largest unit that fits: ``3 days``, ``1 hour``."""
+    # Clocks of machines that share a directory differ: nothing is younger than now.
+    total = max(0, int(span.total_seconds()))
     for unit, seconds in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if count := int(span.total_seconds() // seconds):
+        if count := total // seconds:
             return f"{count} {unit}{'s' if count > 1 else ''}"
-    return f"{max(0, int(span.total_seconds()))} seconds"
+    return f"{total} seconds"
 
 
 __all__ = ["Freshness", "ImageCache", "Lookup", "Remembered"]

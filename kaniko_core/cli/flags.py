@@ -103,23 +103,28 @@ class _Option:
             remarks.append(f"env: {variable.name}")
         return f"  [{'; '.join(remarks)}]" if remarks else ""
 
-    def given(self, value: str | list[str] | None) -> str | list[str] | None:
-        """Return what the user gave, here or in the environment; None for neither."""
-        variable = _ENVIRONMENT.get(self.name)
-        if variable is not None and (variable.overrides or value is None):
-            return os.environ.get(variable.name) or value
-        return value
+    def value(self, given: str | list[str] | None) -> Any:
+        """Return the field's value: what was given here, or in the environment, or the default.
 
-    def parsed(self, value: str | list[str]) -> Any:
-        """Return the field's value; raise UsageError with the flag's name for what is none."""
+        Raises:
+            UsageError: it cannot be used; the message names the flag, or the variable.
+        """
+        source = self.spelling
+        variable = _ENVIRONMENT.get(self.name)
+        if variable is not None and (variable.overrides or given is None):
+            # An empty variable counts as one that is not there.
+            set_to = os.environ.get(variable.name)
+            source, given = (variable.name, set_to) if set_to else (source, given)
+        if given is None:
+            return self.default
         try:
             if self.repeatable:
-                return tuple(self._one(text) for text in value)
-            assert isinstance(value, str)
+                return tuple(self._one(text) for text in given)
+            assert isinstance(given, str)
             # An empty value is how Go's flags, and shell scripts with unset variables, say none.
-            return None if self.optional and not value else self._one(value)
+            return None if self.optional and not given else self._one(given)
         except UsageError as error:
-            raise UsageError(f"{self.spelling}: {error}", hint=error.hint) from error
+            raise UsageError(f"{source}: {error}", hint=error.hint) from error
 
     def _one(self, text: str) -> Any:
         if self.flag.parse is build_arg:
@@ -232,8 +237,7 @@ def _expanded(
         if typer_context.invoked_subcommand is not None:
             return
         for name, group in groups.items():
-            texts = [(option, option.given(given.pop(option.name))) for option in group]
-            values = {o.name: o.parsed(text) for o, text in texts if text is not None}
+            values = {option.name: option.value(given.pop(option.name)) for option in group}
             given[name] = parameters[name].annotation(**values)
         command(**given)
 

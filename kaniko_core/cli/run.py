@@ -31,8 +31,10 @@ from kaniko_core.progress import Progress
 
 # What shells report of a program that a signal has ended.
 _BY_SIGNAL = 128
-# typer brings click along, under a name that changes between versions; this is click's
-# UsageError, whose parent is all that click has to say to users.
+# Values of TERM for terminals that cannot go back to a line.
+_DUMB = frozenset({"dumb", "unknown"})
+# typer brings click along, under a name that changes between versions: this is click's
+# ClickException, the ancestor of BadParameter and UsageError.
 _ClickError: Any = typer.BadParameter.__mro__[2]
 
 
@@ -79,7 +81,7 @@ def console(options: LogOptions, stream: TextIO | None = None) -> AbstractContex
 def _terminal(stream: TextIO | None) -> Terminal:
     """Find out what *stream* can do, and what the user wants (https://no-color.org)."""
     try:
-        live = stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+        live = stream is not None and stream.isatty() and os.environ.get("TERM") not in _DUMB
     except ValueError:
         live = False  # closed
     return Terminal(color=live and not os.environ.get("NO_COLOR"), live=live)

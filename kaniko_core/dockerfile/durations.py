@@ -17,8 +17,9 @@ _NANOSECONDS = {
     "m": 60 * 1000**3,
     "h": 3600 * 1000**3,
 }
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_PART = re.compile(r"(?=\.?\d)(\d*+)\.?+(\d*+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _LONGEST = 2**63 - 1
+_MOST_DIGITS = 19
 
 
 def nanoseconds(text: str) -> int:
@@ -37,11 +38,19 @@ def nanoseconds(text: str) -> int:
         match = _PART.match(body, position)
         if match is None:
             raise _bad(text)
-        total += Fraction(match[1]) * _NANOSECONDS[match[2]]
+        total += _number(text, match[1], match[2]) * _NANOSECONDS[match[3]]
         position = match.end()
     if not body or total > _LONGEST:
         raise _bad(text)
     return sign * int(total)
+
+
+def _number(text: str, whole: str, fraction: str) -> Fraction:
+    whole = whole.lstrip("0")
+    if len(whole) > _MOST_DIGITS:
+        raise _bad(text)
+    fraction = fraction[:_MOST_DIGITS]
+    return Fraction(int(f"{whole}{fraction}" or "0"), 10 ** len(fraction))
 
 
 def _bad(text: str) -> UsageError:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from kaniko_core.errors import UsageError
 
 # Which flags an instruction knows; True where the flag is a switch.
 KNOWN: Mapping[str, Mapping[str, bool]] = {
     "FROM": {"platform": False},
-    "RUN": {"mount": False, "network": False, "security": False},
+    "RUN": {"mount": False, "network": False, "security": False, "device": False},
     "COPY": {
         "from": False,
         "chown": False,
@@ -36,7 +36,7 @@ KNOWN: Mapping[str, Mapping[str, bool]] = {
         "retries": False,
     },
 }
-_REPEATABLE = frozenset({"mount", "exclude"})
+_REPEATABLE = frozenset({"mount", "device", "exclude"})
 
 
 class Flags:
@@ -48,6 +48,16 @@ class Flags:
     def text(self, name: str) -> str | None:
         """Return the value of a flag, or None."""
         return self._values[name][-1] if name in self._values else None
+
+    def choice(self, name: str, choices: Sequence[str]) -> str | None:
+        """Return the value of a flag that must be one of *choices*, or None."""
+        value = self.text(name)
+        if value and value not in choices:
+            close = difflib.get_close_matches(value, choices, 1) or choices
+            raise UsageError(
+                f"--{name} cannot be {value!r}", hint=f"did you mean {' or '.join(close)}?"
+            )
+        return value or None
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return the values of a flag that may be repeated."""
@@ -88,9 +98,9 @@ def _word(rest: str, position: int) -> tuple[str, int]:
         elif not quote and character in "'\"":
             quote = character
         else:
-            if character == "\\" and position + 1 < len(rest):
+            if character == "\\":
                 position += 1
-                character = rest[position]
+                character = rest[position : position + 1]
             word += character
         position += 1
     return word, position

@@ -83,7 +83,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """``RUN [--mount=…] [--network=…] [--security=…] command``."""
+    """``RUN [--mount=…] [--network=…] [--security=…] [--device=…] command``."""
 
     source: Source
     command: Command
@@ -91,6 +91,7 @@ class Run:
     network: str | None = None
     security: str | None = None
     heredocs: tuple[Heredoc, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,30 @@
 """From the bytes of a Dockerfile to logical lines: one for each instruction.
 
-dockerfile-parse does the reading. It is handed a view of the file with the same line numbers
-in which what it does not know has been put into a form that it does: here-document bodies are
-lifted out, blank lines inside a continuation become comments, a backslash that continues
-nothing is hidden, an instruction's name split over lines is joined.
+dockerfile-parse does the joining. It is handed a view of the file with the same line numbers,
+in which everything that it reads differently from BuildKit has one plain form: comments and
+blank lines inside a continuation are ``#``, bodies of here-documents too, a line that goes on
+ends in a backslash whatever the escape character is, and one that does not ends in a mark
+behind which a backslash is safe.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kaniko_core.dockerfile.directives import Directives, read_directives
+from kaniko_core.dockerfile.forms import split_keyword
+from kaniko_core.dockerfile.heredocs import openings
 from kaniko_core.dockerfile.instructions import Heredoc
-from kaniko_core.dockerfile.words import Lexer, WordError
 from kaniko_core.errors import UsageError
 
 # Bytes in one line of the file. Source: BuildKit's scanner, dockerfile.md 1a.
 _LONGEST_LINE = 65535
-# Stands behind an escape character at the end of a line that does not continue it; a private
-# use character, which the file cannot hold by accident.
-_HIDDEN = "\ue0ff"
-_HEREDOC = re.compile(r"(\d*)<<(-?)([^<]*)")
-_WITH_HEREDOCS = frozenset({"ADD", "COPY", "RUN"})
+_MARK = "\ue0ff"  # of Unicode's private use area
 _COMMENT = "#"
+_KEYWORD = re.compile(r"[^\t\v\f\r ]+[\t\v\f\r ]")
 
 
 class LineError(UsageError):
@@ -38,172 +37,163 @@ class LineError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class LogicalLine:
-    """An instruction as text: its keyword as written, the rest joined to one line."""
+    """An instruction as text: its keyword as written, the rest joined to one line.
+
+    Attributes:
+        line, end_line: where it begins and ends, here-documents included; counted from 1.
+        gap: whether there is a blank line inside it.
+    """
 
     keyword: str
     rest: str
     line: int
     end_line: int
     heredocs: tuple[Heredoc, ...] = ()
+    gap: bool = False
 
     @property
     def text(self) -> str:
-        """The instruction in one line, for messages and the history."""
+        """The instruction in one line, for messages."""
         return f"{self.keyword} {self.rest}".strip()
 
 
 def logical_lines(data: bytes) -> tuple[Directives, list[LogicalLine]]:
-    """Read the bytes of a Dockerfile.
+    """Read the bytes of a Dockerfile; bytes that are no UTF-8 become lone surrogates.
 
     Raises:
         LineError: a line is too long, or a here-document does not end.
         DirectiveError: a parser directive is wrong.
     """
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    if lines[-1] == "":
-        lines.pop()
-    for number, line in enumerate(lines, 1):
-        if len(line.encode("utf-8", "surrogateescape")) > _LONGEST_LINE:
+    physical = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    for number, line in enumerate(physical, 1):
+        if len(line) > _LONGEST_LINE:
             raise LineError(f"the line is longer than {_LONGEST_LINE} bytes", number)
+    lines = [line.decode("utf-8", "surrogateescape") for line in physical]
+    if not lines[-1]:
+        lines.pop()
     directives = read_directives(lines)
-    view = _View(lines, directives)
-    view.normalise()
-    return directives, list(_parsed(view, directives.escape))
+    view = _View(lines, directives.escape)
+    view.prepare()
+    return directives, list(_joined(view))
 
 
-def _parsed(view: _View, escape: str) -> Iterator[LogicalLine]:
+def _joined(view: _View) -> Iterator[LogicalLine]:
     from dockerfile_parse.parser import DockerfileParser
 
-    class Front(DockerfileParser):
-        @property
-        def lines(self) -> list[str]:  # type: ignore[misc]  # its setter is for writing
+    class Reader(DockerfileParser):
+        @property  # type: ignore[misc]  # nobody writes to it
+        def lines(self) -> Sequence[str]:
             return [f"{line}\n" for line in view.lines]
 
-    # The parser may write to its file: it is given one of its own.
-    front = Front(fileobj=io.BytesIO(), env_replace=False)  # type: ignore[no-untyped-call]
-    for item in front.structure:
-        if item["instruction"] == "COMMENT" or not item["content"].strip():
-            continue
-        start = item["startline"]
-        heredocs, end = view.heredocs.get(start, ((), view.ends.get(start, item["endline"])))
-        value = item["value"].replace(_HIDDEN, "")
-        yield LogicalLine(view.keywords[start], value, start + 1, end + 1, heredocs)
+    # Without a file of its own it would open ./Dockerfile.
+    reader = Reader(fileobj=io.BytesIO(), env_replace=False)  # type: ignore[no-untyped-call]
+    for item in reader.structure:
+        found = view.found.get(item["startline"])
+        if found is not None:
+            rest = item["value"].removesuffix(_MARK).strip()
+            yield LogicalLine(
+                found.keyword,
+                rest,
+                item["startline"] + 1,
+                found.end,
+                found.heredocs,
+                found.gap,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the view knows of an instruction and dockerfile-parse does not."""
+
+    keyword: str
+    end: int
+    gap: bool
+    heredocs: tuple[Heredoc, ...]
 
 
 class _View:
     """The lines of the file as dockerfile-parse is to see them."""
 
-    def __init__(self, source: list[str], directives: Directives) -> None:
+    def __init__(self, source: list[str], escape: str) -> None:
         self._source = source
-        self._escape = directives.escape
-        escape = re.escape(directives.escape)
-        self._continued = re.compile(rf"([^{escape}]){escape}[ \t]*$|^{escape}[ \t]*$")
-        self._ends_in_escape = re.compile(rf"{escape}\s*$")
-        self._start = directives.lines
-        self.lines = list(source)
-        self.heredocs: dict[int, tuple[tuple[Heredoc, ...], int]] = {}
-        self.keywords: dict[int, str] = {}
-        self.ends: dict[int, int] = {}
-        if directives.lines:
-            # dockerfile-parse misses an escape directive that is not the first.
-            self.lines[: directives.lines] = [_COMMENT] * directives.lines
-            self.lines[0] = f"# escape={directives.escape}"
+        self._position = 0
+        mark = re.escape(escape)
+        self._continued = re.compile(rf"(?:(?<=[^{mark}])|^){mark}[ \t]*$")
+        self.lines = [_COMMENT] * len(source)
+        self.found: dict[int, _Found] = {}
 
-    def normalise(self) -> None:
-        position = self._start
-        while position < len(self._source):
-            line = self._source[position].lstrip()
-            if not line or line.startswith(_COMMENT):
-                if line and position:
-                    self.lines[position] = _COMMENT
-                position += 1
+    def prepare(self) -> None:
+        while self._position < len(self._source):
+            line = self._source[self._position].strip()
+            if line and not line.startswith(_COMMENT):
+                self._instruction(self._position)
+            else:
+                self._position += 1
+
+    def _instruction(self, start: int) -> None:
+        """Prepare the instruction that begins at *start*; go on behind it."""
+        pieces, gap = self._pieces()
+        logical = "".join(piece for _, piece in pieces)
+        keyword, _ = split_keyword(logical)
+        if not keyword:
+            raise LineError("the line goes on, but nothing follows", start + 1)
+        self._show(pieces)
+        heredocs = tuple(self._heredocs(logical, start))
+        self.found[start] = _Found(keyword, self._position, gap, heredocs)
+
+    def _pieces(self) -> tuple[list[tuple[int, str]], bool]:
+        """Read one instruction's lines: their places and texts, and if blank ones are between."""
+        pieces: list[tuple[int, str]] = []
+        gap = False
+        goes_on = True
+        while goes_on and self._position < len(self._source):
+            line = self._source[self._position].rstrip("\r")
+            self._position += 1
+            stripped = line.lstrip()
+            if pieces and stripped.startswith(_COMMENT):
                 continue
-            position = self._instruction(position)
-
-    def _instruction(self, start: int) -> int:
-        """Prepare the instruction that begins at *start*; return where the next may begin."""
-        logical, last, following = self._joined(start)
-        keyword, *more = logical.split(None, 1)
-        rest = more[0] if more else ""
-        self.keywords[start] = keyword
-        self.ends[start] = last
-        first = self._continued.sub(lambda m: m[1] or "", self._source[start])
-        if last > start and re.match(r"\s*\S+\s", first) is None:
-            # The keyword ends, or is broken, at the end of the line.
-            self.lines[start] = logical + (_HIDDEN if self._ends_in_escape.search(logical) else "")
-            self.lines[start + 1 : last + 1] = [_COMMENT] * (last - start)
-        name = keyword.upper()
-        if name == "ONBUILD" and rest:
-            name, _, rest = rest.partition(" ")
-            name = name.upper()
-        if name in _WITH_HEREDOCS and "<<" in rest:
-            following = self._lift_heredocs(start, rest, following)
-        return following
-
-    def _joined(self, start: int) -> tuple[str, int, int]:
-        """Join the lines of one instruction.
-
-        Returns its text, the last line that is part of it, and the line after it.
-        """
-        logical = ""
-        last = position = start
-        while position < len(self._source):
-            line = self._source[position]
-            stripped = line.strip()
-            if position > start and (not stripped or stripped.startswith(_COMMENT)):
-                self.lines[position] = _COMMENT
-                position += 1
+            if pieces and not stripped:
+                gap = True
                 continue
-            last = position
-            match = self._continued.search(line)
-            if match is None:
-                logical += line
-                if self._ends_in_escape.search(line):
-                    self.lines[position] = line + _HIDDEN
-                return logical, last, position + 1
-            logical += line[: match.start()] + (match[1] or "")
-            position += 1
-        # The file ends inside a continuation: dockerfile-parse would lose the instruction.
-        self.lines[last] = self._continued.sub(lambda m: m[1] or "", self._source[last])
-        return logical, last, position
+            text = line if pieces else stripped
+            match = self._continued.search(text)
+            goes_on = match is not None
+            pieces.append((self._position - 1, text[: match.start()] if match else text))
+        return pieces, gap
 
-    def _lift_heredocs(self, start: int, rest: str, position: int) -> int:
-        found: list[Heredoc] = []
-        for fd, name, expand, chomp in _heredoc_names(rest, self._escape):
+    def _show(self, pieces: list[tuple[int, str]]) -> None:
+        """Write the plain form of an instruction."""
+        place, text = pieces[0]
+        used = 1
+        # A keyword that is broken, or ends, at the end of a line has to stand on the first.
+        while used < len(pieces) and not _KEYWORD.match(text):
+            text += pieces[used][1]
+            used += 1
+        shown = [(place, text), *pieces[used:]]
+        for place, text in shown[:-1]:
+            self.lines[place] = text + "\\"
+        place, text = shown[-1]
+        self.lines[place] = text + _MARK
+
+    def _heredocs(self, logical: str, start: int) -> Iterator[Heredoc]:
+        for opening in openings(logical):
             body: list[str] = []
             while True:
-                if position >= len(self._source):
+                if self._position == len(self._source):
                     raise LineError(
-                        f"the here-document {name} does not end",
+                        f"the here-document {opening.name} does not end",
                         start + 1,
-                        f"end it with a line that holds {name} alone",
+                        f"end it with a line that holds {opening.name} alone",
                     )
-                line = self._source[position]
-                self.lines[position] = _COMMENT
-                position += 1
-                if (line.lstrip("\t") if chomp else line) == name:
+                line = self._source[self._position]
+                self._position += 1
+                if opening.ended_by(line.rstrip("\r")):
                     break
                 body.append(f"{line}\n")
-            found.append(Heredoc(name, "".join(body), expand, chomp, fd))
-        if found:
-            self.heredocs[start] = (tuple(found), position - 1)
-        return position
-
-
-def _heredoc_names(rest: str, escape: str) -> Iterator[tuple[int, str, bool, bool]]:
-    """Yield file descriptor, name, whether to expand, and whether to strip tabs."""
-    try:
-        words = Lexer(escape, raw_quotes=True, raw_escapes=True, skip_unset=True).expand_words(
-            re.sub(r"<<(-?)[ \t]+", r"<<\1", rest), {}
-        )
-    except WordError:
-        return
-    if rest.lstrip().startswith("["):
-        return
-    for word in words:
-        match = _HEREDOC.fullmatch(word)
-        if match is None or not match[3]:
-            continue
-        name = Lexer(escape, skip_unset=True).expand(match[3], {})
-        yield int(match[1] or 0), name, name == match[3], bool(match[2])
+            yield Heredoc(
+                opening.name,
+                "".join(body),
+                opening.expand,
+                opening.chomp,
+                opening.file_descriptor,
+            )

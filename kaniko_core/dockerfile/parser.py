@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from kaniko_core.dockerfile.directives import DirectiveError
 from kaniko_core.dockerfile.durations import nanoseconds
 from kaniko_core.dockerfile.flags import Flags, read_flags, split_flags
+from kaniko_core.dockerfile.forms import json_words, split_keyword, split_space, split_words
+from kaniko_core.dockerfile.heredocs import opening
 from kaniko_core.dockerfile.instructions import (
     Add,
     Arg,
@@ -35,13 +36,16 @@ from kaniko_core.dockerfile.instructions import (
     Workdir,
 )
 from kaniko_core.dockerfile.lines import LineError, LogicalLine, logical_lines
-from kaniko_core.dockerfile.stages import Dockerfile, Stage
+from kaniko_core.dockerfile.stages import Check, Dockerfile, Stage
 from kaniko_core.errors import DockerfileError, UsageError
 
+_OPENS = re.compile(r"\d*<<-?", re.ASCII)
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
-_RESERVED = frozenset({"context", "scratch"})
+_NETWORKS = ("default", "none", "host")
+_SECURITIES = ("sandbox", "insecure")
 # Shortest duration that Docker accepts for a health check, in nanoseconds.
 _SHORTEST = 1_000_000
+_MOST_RETRIES = 2**31 - 1
 
 
 def parse_dockerfile(data: bytes, path: str) -> Dockerfile:
@@ -81,7 +85,12 @@ def parse_dockerfile(data: bytes, path: str) -> Dockerfile:
         tuple(Stage(n, start, tuple(found)) for n, (start, found) in enumerate(stages)),
         directives.escape,
         directives.values,
+        tuple(_gap(line) for line in lines if line.gap),
     )
+
+
+def _gap(line: LogicalLine) -> Check:
+    return Check("NoEmptyContinuation", "there is an empty line inside the instruction", line.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,36 +104,15 @@ class _Text:
     line: LogicalLine
 
     @property
-    def json(self) -> tuple[str, ...] | None:
-        """The arguments as a JSON list of strings; None where they are none."""
-        if not self.rest.lstrip().startswith("["):
-            return None
-        try:
-            found = json.loads(self.rest)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-            return None
-        return tuple(found)
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The arguments, split at white space."""
-        return tuple(self.rest.split())
-
-    @property
     def paths(self) -> tuple[str, ...]:
         """The arguments as a JSON list, or split at white space."""
-        found = self.json
-        return self.words if found is None else found
+        found = json_words(self.rest)
+        return split_space(self.rest) if found is None else found
 
     @property
     def command(self) -> Command:
         """The arguments in exec form if they are JSON, else in shell form."""
-        found = self.json
-        if found is None:
-            return Command((self.rest,), shell=True)
-        return Command(found, shell=False)
+        return _command(self.rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +129,8 @@ class _Reader:
             raise self.error(line, f"unknown instruction {line.keyword}", hint)
         source = Source(self.path, line.line, line.end_line, line.text)
         try:
-            words, rest = split_flags(line.rest.strip())
-            text = _Text(source, name, read_flags(name, words), rest.rstrip(), line)
+            words, rest = split_flags(line.rest)
+            text = _Text(source, name, read_flags(name, words), rest.strip(), line)
             if not text.rest and name != "HEALTHCHECK":
                 raise UsageError(f"{name} requires at least one argument")
             return make(text, self.escape)
@@ -153,8 +141,13 @@ class _Reader:
         return DockerfileError(message, path=self.path, line=line.line, source=line.text, hint=hint)
 
 
+def _command(text: str) -> Command:
+    argv = json_words(text)
+    return Command((text,), shell=True) if argv is None else Command(argv, shell=False)
+
+
 def _from(text: _Text, _: str) -> From:
-    words = text.words
+    words = split_space(text.rest)
     if len(words) == 1:
         name = None
     elif len(words) == 3 and words[1].upper() == "AS":
@@ -183,12 +176,12 @@ def _pairs(text: _Text, escape: str) -> tuple[tuple[str, str], ...]:
     words = split_words(text.rest, escape)
     if words and "=" not in words[0]:
         # The legacy form: one name, and all that follows is its value.
-        name, *value = text.rest.split(None, 1)
+        name, value = split_keyword(text.rest)
         if not value:
             raise UsageError(
                 f"{text.name} {name} has no value", hint=f"write it as {text.name} {name}=value"
             )
-        return ((name, value[0]),)
+        return ((name, value),)
     pairs: list[tuple[str, str]] = []
     for word in words:
         name, equals, value_text = word.partition("=")
@@ -208,29 +201,32 @@ def _run(text: _Text, _: str) -> Run:
         text.source,
         text.command,
         flags.texts("mount"),
-        flags.text("network"),
-        flags.text("security"),
+        flags.choice("network", _NETWORKS),
+        flags.choice("security", _SECURITIES),
         text.line.heredocs,
+        flags.texts("device"),
     )
 
 
 def _sources(text: _Text) -> tuple[tuple[str, ...], str]:
-    words = text.paths
-    if len(words) < 2:
+    """Return sources and destination; a here-document is ``<<NAME`` among the sources."""
+    words = list(text.paths)
+    waiting = [heredoc.name for heredoc in text.line.heredocs]
+    found: list[str] = []
+    while words and waiting:
+        word = words.pop(0)
+        if _OPENS.fullmatch(word) and words:
+            word += words.pop(0)
+        start = opening(word)
+        found.append(word if start is None else f"<<{waiting.pop(0)}")
+    if len(found) + len(words) < 2:
         raise UsageError(
             f"{text.name} requires at least two arguments",
             hint=f"write it as {text.name} SOURCE DESTINATION",
         )
-    inline = iter(text.line.heredocs)
-    found: list[str] = []
-    for word in words[:-1]:
-        if text.line.heredocs and re.match(r"\d*<<", word):
-            found.append(f"<<{next(inline).name}")
-        else:
-            found.append(word)
-    if re.match(r"\d*<<", words[-1]) and text.line.heredocs:
+    if not words:
         raise UsageError(f"a here-document cannot be the destination of {text.name}")
-    return tuple(found), words[-1]
+    return (*found, *words[:-1]), words[-1]
 
 
 def _copy(text: _Text, _: str) -> Copy:
@@ -269,7 +265,7 @@ def _add(text: _Text, _: str) -> Add:
 
 
 def _shell(text: _Text, _: str) -> Shell:
-    argv = text.json
+    argv = json_words(text.rest)
     if argv is None:
         raise UsageError(
             "SHELL requires the arguments to be in JSON form",
@@ -284,17 +280,18 @@ def _volume(text: _Text, _: str) -> Volume:
     paths = text.paths
     if not paths:
         raise UsageError("VOLUME requires at least one argument")
-    if any(not path.strip() for path in paths):
-        raise UsageError("VOLUME specified can not be an empty string")
+    paths = tuple(path.strip() for path in paths)
+    if "" in paths:
+        raise UsageError("VOLUME names an empty path")
     return Volume(text.source, paths)
 
 
 def _expose(text: _Text, _: str) -> Expose:
-    return Expose(text.source, text.words)
+    return Expose(text.source, split_space(text.rest))
 
 
 def _onbuild(text: _Text, _: str) -> OnBuild:
-    trigger = text.rest.split(None, 1)[0].upper()
+    trigger = split_keyword(text.rest)[0].upper()
     if trigger in ("ONBUILD", "FROM", "MAINTAINER"):
         raise UsageError(f"{trigger} is not allowed as an ONBUILD trigger")
     if trigger not in _MAKERS:
@@ -304,19 +301,19 @@ def _onbuild(text: _Text, _: str) -> OnBuild:
 
 
 def _healthcheck(text: _Text, _: str) -> Healthcheck:
-    kind, *more = text.rest.split(None, 1) or [""]
+    kind, rest = split_keyword(text.rest)
     if not kind:
         raise UsageError("HEALTHCHECK requires at least one argument")
     if kind.upper() == "NONE":
-        if more:
+        if rest:
             raise UsageError("HEALTHCHECK NONE takes no arguments")
         return Healthcheck(text.source, None)
     if kind.upper() != "CMD":
         raise UsageError(
-            f"unknown type {kind} in HEALTHCHECK", hint="it is NONE or CMD with a command"
+            f"unknown type {kind} in HEALTHCHECK", hint="it is NONE, or CMD with a command"
         )
-    command = _Text(text.source, text.name, text.flags, more[0] if more else "", text.line).command
-    if not command.argv or command.argv == ("",):
+    command = _command(rest)
+    if command.argv in ((), ("",)):
         raise UsageError("HEALTHCHECK CMD has no command")
     return Healthcheck(
         text.source,
@@ -343,36 +340,9 @@ def _retries(flags: Flags) -> int:
     value = flags.text("retries")
     if not value:
         return 0
-    if not re.fullmatch(r"[+-]?\d{1,9}", value, re.ASCII):
-        raise UsageError(f"HEALTHCHECK --retries={value} is not a number")
-    if int(value) < 0:
-        raise UsageError(f"HEALTHCHECK --retries={value} is negative")
+    if not re.fullmatch(r"\+?\d{1,10}", value, re.ASCII) or int(value) > _MOST_RETRIES:
+        raise UsageError(f"HEALTHCHECK --retries={value} is not a number of retries")
     return int(value)
-
-
-def split_words(text: str, escape: str) -> list[str]:
-    """Split *text* at white space outside quotes, which stay; an escape protects one character."""
-    words: list[str] = []
-    word = ""
-    quote = ""
-    position = 0
-    while position < len(text):
-        character = text[position]
-        position += 1
-        if not quote and character.isspace():
-            if word:
-                words.append(word)
-            word = ""
-            continue
-        word += character
-        if character == escape and quote != "'" and position < len(text):
-            word += text[position]
-            position += 1
-        elif quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-    return [*words, word] if word else words
 
 
 _MAKERS: Mapping[str, Callable[[_Text, str], Instruction | From]] = {

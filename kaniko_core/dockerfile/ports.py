@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from kaniko_core.errors import UsageError
 
 _PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 _HIGHEST = 65535
+_NUMBER = re.compile(r"0*\d{1,5}", re.ASCII)
 
 
 def expose_ports(spec: str) -> tuple[str, ...]:
@@ -31,7 +34,7 @@ def expose_ports(spec: str) -> tuple[str, ...]:
 
 
 def _number(spec: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text) > _HIGHEST:
+    if _NUMBER.fullmatch(text) is None or int(text) > _HIGHEST:
         raise _bad(spec, f"{text!r} is not a number from 0 to {_HIGHEST}")
     return int(text)
 

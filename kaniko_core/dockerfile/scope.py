@@ -11,7 +11,8 @@ Source: the Dockerfile reference, "ARG", "Using ARG variables", "Scope".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kaniko_core.dockerfile.instructions import Arg
@@ -25,6 +26,9 @@ PROXY_ARGUMENTS = frozenset(
     name
     for word in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
     for name in (word, word.lower())
+)
+_FOR_BUILDER = re.compile(
+    "BUILDKIT_.*|SOURCE_DATE_EPOCH|TARGETSTAGE|(BUILD|TARGET)(PLATFORM|OS|OSVERSION|ARCH|VARIANT)"
 )
 
 
@@ -127,6 +131,22 @@ def global_scope(
                 str(error), path=source.path, line=source.line, source=source.text
             ) from None
     return scope
+
+
+def unused_build_args(dockerfile: Dockerfile, given: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the names *given* for the build that no ARG declares, in their order.
+
+    Proxy settings, predefined arguments and those that speak to the builder are never unused.
+    """
+    own = [i for stage in dockerfile.stages for i in stage.instructions if isinstance(i, Arg)]
+    declared_names = {name for arg in (*dockerfile.arguments, *own) for name, _ in arg.pairs}
+    return tuple(
+        name
+        for name in given
+        if name not in declared_names
+        and name not in PROXY_ARGUMENTS
+        and _FOR_BUILDER.fullmatch(name) is None
+    )
 
 
 def _platform_arguments(prefix: str, platform: Platform) -> dict[str, str]:

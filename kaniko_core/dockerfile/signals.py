@@ -11,6 +11,8 @@ from kaniko_core.errors import UsageError
 _MORE = {"SIGCLD": 17, "SIGPOLL": 29, "SIGSTKFLT": 16, "SIGIOT": 6, "SIGUNUSED": 31}
 _FIRST_REALTIME = 34
 _LAST_REALTIME = 64
+# Docker takes any number that its machine can hold.
+_NUMBER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _REALTIME = re.compile(r"SIGRT(?:MIN(?:\+(\d{1,2}))?|MAX(?:-(\d{1,2}))?)")
 
 
@@ -22,7 +24,7 @@ def signal_number(text: str) -> int:
     Raises:
         UsageError: there is no such signal.
     """
-    if re.fullmatch(r"[+-]?\d+", text):
+    if _NUMBER.fullmatch(text):
         number = int(text)
         if number != 0:
             return number

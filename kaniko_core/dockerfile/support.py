@@ -23,6 +23,7 @@ _REFUSED: tuple[tuple[type[Instruction], Callable[..., bool], str, str], ...] = 
     (Run, lambda run: bool(run.mounts), "RUN --mount", _MOUNT_HINT),
     (Run, lambda run: run.network not in (None, "default"), "RUN --network", _LATER),
     (Run, lambda run: run.security not in (None, "sandbox"), "RUN --security", _LATER),
+    (Run, lambda run: bool(run.devices), "RUN --device", _LATER),
     (Run, lambda run: bool(run.heredocs), "a here-document in RUN", "join its lines with &&"),
     (Copy, lambda copy: bool(copy.heredocs), "a here-document in COPY", "copy a file instead"),
     (Copy, lambda copy: copy.parents, "COPY --parents", "copy each directory on its own"),

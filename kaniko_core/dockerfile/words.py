@@ -14,6 +14,10 @@ from kaniko_core.errors import KanikoError
 
 _SPECIAL = frozenset("@*#?-$!0")
 _END = ""
+# Substitutions inside each other; a word of 64 KiB could hold more than Python's stack does.
+_DEEPEST = 100
+# White space between this and the name of the here-document does not end the word.
+_HEREDOC = re.compile(r"\d*<<-?", re.ASCII)
 
 
 class WordError(KanikoError):
@@ -84,7 +88,8 @@ class _Words:
         """Add characters that end a word where they are white space."""
         for character in text:
             if character.isspace():
-                self.end()
+                if not _HEREDOC.fullmatch(self._current):
+                    self.end()
             else:
                 self.keep(character)
 
@@ -113,6 +118,7 @@ class _Scan:
     unmatched: set[str] = field(default_factory=set)
     raw_escapes: bool = False
     nested: int = 0
+    depth: int = 0
 
     def peek(self) -> str:
         return self.word[self.position : self.position + 1]
@@ -265,6 +271,9 @@ class _Scan:
 
     def _operand(self, stop: str, *, raw_escapes: bool) -> str:
         self.nested += 1
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise self.fail("substitutions are nested too deeply")
         try:
             return self.until(stop, raw_escapes)[0]
         except WordError:
@@ -272,6 +281,8 @@ class _Scan:
                 missing = "'}'" if stop == "}" else "'/' in ${"
                 raise self.fail(f"syntax error: missing {missing}") from None
             raise
+        finally:
+            self.depth -= 1
 
     def _modified(
         self, name: str, value: str | None, operator: str, word: str, null_is_unset: bool

@@ -104,9 +104,10 @@ def _create(directory: Path) -> tuple[Path, BinaryIO]:
         path = directory / _temporary_name()
         stream = os.fdopen(os.open(path, flags, _FILE_MODE), "w+b")
         try:
-            os.fchmod(stream.fileno(), _FILE_MODE)
-            # A file system without flock: then no sweep can take the lock either, and
-            # leaves the file alone.
+            # Some file systems have no modes; they decide by themselves who may read.
+            with suppress(OSError):
+                os.fchmod(stream.fileno(), _FILE_MODE)
+            # Some have no flock; then no sweep can take the lock either, and leaves the file.
             with suppress(OSError):
                 fcntl.flock(stream, fcntl.LOCK_EX)
             # A sweep that came between creation and lock took the file for a dead one.

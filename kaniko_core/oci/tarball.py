@@ -80,10 +80,9 @@ def write_image(image: Image, stream: BinaryIO, names: Sequence[Reference]) -> N
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="layer") as pool:
         tasks = [pool.submit(_fill, stream.fileno(), m, stop) for m in members]
         try:
-            wait(tasks, return_when=FIRST_EXCEPTION)
-            for task in tasks:
-                if task.done():
-                    task.result()
+            # One failure is enough to give up, however long the others would take.
+            for task in wait(tasks, return_when=FIRST_EXCEPTION).done:
+                task.result()
         except BaseException:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -164,10 +163,10 @@ class _Contents:
     files: Mapping[str, tuple[int, int]]
     images: tuple[Mapping[str, Any], ...]
 
-    def read(self, name: str, limit: int = _LARGEST_JSON) -> bytes:
+    def read(self, name: str) -> bytes:
         """Return a small file's bytes."""
         offset, size = self.place(name)
-        if size > limit:
+        if size > _LARGEST_JSON:
             raise ContentError(f"{name} in {self.path} is {size} bytes long, too long to be true")
         with self.path.open("rb") as stream:
             stream.seek(offset)

@@ -71,8 +71,10 @@ def refusal(answer: Answer, attempt: Attempt) -> RegistryError:
     registry = attempt.repository.registry
     code, said = _first_error(answer.body)
     status = answer.status
-    words = ": ".join(filter(None, (str(status), " ".join(filter(None, (code, said))))))
-    message = f"cannot {attempt.doing}: {registry} answered {words}"
+    words = ": ".join(filter(None, (code, said)))
+    message = f"cannot {attempt.doing}: {registry} answered {status}"
+    if words:
+        message += f" ({words})"
     if status in (401, 403):
         return Unauthorized(message, status=status, code=code, hint=_login_hint(status, attempt))
     if status == 404:

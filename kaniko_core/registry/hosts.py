@@ -86,7 +86,8 @@ def host_name(host: str) -> str:
     """Return *host* without its port, and without the brackets of an IPv6 address."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] if ":" in host else host
+    # More than one colon without brackets: an IPv6 address by itself.
+    return host.partition(":")[0] if host.count(":") == 1 else host
 
 
 def has_port(host: str) -> bool:

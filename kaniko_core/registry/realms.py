@@ -61,7 +61,11 @@ def check_realm(realm: str, origin: str, *, registry: str, credentials: bool) ->
     Raises:
         Unauthorized: by the rules of this module.
     """
-    theirs, ours = urlsplit(realm), urlsplit(origin)
+    ours = urlsplit(origin)
+    try:
+        theirs = urlsplit(realm)
+    except ValueError:
+        theirs = urlsplit("")
     realm_host, host = theirs.hostname or "", ours.hostname or ""
     if theirs.scheme not in ("http", "https") or not realm_host:
         raise _refused(registry, "what it names as its token service is not a web address")

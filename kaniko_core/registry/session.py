@@ -174,11 +174,11 @@ class Session:
         reply = self._follow(request, url, access.origin, authorization)
         if reply.status != 401 or origin_of(reply.url) != access.origin:
             return reply
+        reply.read(LARGEST_BODY, "an error")  # so that the connection can be used again
         challenges = parse_challenges(reply.challenges)
         renewed = self._authorizer.answer(access, challenges, authorization)
         if renewed is None:
             return reply
-        reply.read(LARGEST_BODY, "an error")  # so that the connection can be used again
         return self._follow(request, url, access.origin, renewed)
 
     def _follow(self, request: Request, url: str, origin: str, authorization: str | None) -> Reply:
@@ -192,7 +192,7 @@ class Session:
             redirected = reply.status in _REDIRECTS and request.method in ("GET", "HEAD")
             if not redirected or target is None:
                 return reply
-            reply.close()
+            reply.read(LARGEST_BODY, "a redirect")  # so that the connection can be used again
             url = _next_url(reply.url, target, origin, request)
         registry = request.repository.registry
         raise RegistryError(f"cannot {request.doing}: {registry} redirects without end")
@@ -215,7 +215,13 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def _next_url(base: str, target: str, origin: str, request: Request) -> str:
-    url = urljoin(base, target)
+    try:
+        url = urljoin(base, target)
+    except ValueError:
+        registry = request.repository.registry
+        raise RegistryError(
+            f"cannot {request.doing}: {registry} points to an address that cannot be used"
+        ) from None
     if urlsplit(url).scheme == "https" or origin.startswith("http://"):
         return url
     if urlsplit(url).scheme == "http" and origin_of(f"https:{url[5:]}") == origin:

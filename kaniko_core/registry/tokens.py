@@ -106,7 +106,9 @@ class Authorizer:
         for scheme in ("bearer", "basic"):
             for challenge in challenges:
                 if challenge.scheme == scheme:
-                    self._challenges[access.host] = challenge
+                    # Another repository needs another scope.
+                    lasting = {k: v for k, v in challenge.parameters.items() if k != "scope"}
+                    self._challenges[access.host] = Challenge(scheme, lasting)
                     return self._header(access, challenge, rejected)
         return None
 

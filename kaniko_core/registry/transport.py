@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import httpx
 
 USER_AGENT = "kaniko-py/0.1"
-# Seconds. A registry that assembles a large blob may be silent for a while.
-_CONNECT, _READ, _WRITE, _PROBE = 10.0, 60.0, 60.0, 5.0
+# Seconds. A registry that puts a large blob together in an object store is silent for long.
+_CONNECT, _READ, _READ_AFTER_WRITING, _WRITE, _PROBE = 10.0, 60.0, 300.0, 60.0, 5.0
 # Bytes asked of a socket at once; httpcore's 64 KiB cost a tenth of the speed.
 _SOCKET_READ = 1 << 20
 Body = bytes | Iterator[bytes] | None
@@ -42,6 +42,7 @@ class Reply:
         self.url = str(response.url)
         self._response = response
         self._host = host
+        self._body: bytes | None = None
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the body; raise a temporary RegistryError where the connection breaks."""
@@ -49,7 +50,15 @@ class Reply:
             yield from self._response.iter_raw()
 
     def read(self, limit: int, what: str) -> bytes:
-        """Return the whole body and close; raise ContentError beyond *limit* bytes."""
+        """Return the whole body and close; raise ContentError beyond *limit* bytes.
+
+        A second call returns the same.
+        """
+        if self._body is None:
+            self._body = self._read(limit, what)
+        return self._body
+
+    def _read(self, limit: int, what: str) -> bytes:
         parts, size = [], 0
         try:
             for chunk in self.chunks():
@@ -101,8 +110,11 @@ class Transport:
         host = urlsplit(url).netloc.rpartition("@")[2]
         trust = UNVERIFIED if url.startswith("http://") else self._rules.trust(host)
         client = self._client(trust)
+        timeout = _timeout(_READ if method in ("GET", "HEAD") else _READ_AFTER_WRITING)
         with _sentences(host):
-            request = client.build_request(method, url, headers=dict(headers), content=body)
+            request = client.build_request(
+                method, url, headers=dict(headers), content=body, timeout=timeout
+            )
             return Reply(client.send(request, stream=True), host)
 
     def close(self) -> None:
@@ -118,7 +130,8 @@ class Transport:
 
         try:
             client = self._client(UNVERIFIED)
-            request = client.build_request("HEAD", f"https://{host}/v2/", timeout=_PROBE)
+            url, timeout = f"https://{host}/v2/", _timeout(_PROBE)
+            request = client.build_request("HEAD", url, timeout=timeout)
             client.send(request, stream=True).close()
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             if any(_is_not_tls(cause) for cause in _causes(error)):
@@ -154,10 +167,15 @@ def _new_client(trust: Trust) -> httpx.Client:
         verify=tls_context(trust),
         headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        timeout=httpx.Timeout(_CONNECT, read=_READ, write=_WRITE, pool=None),
         # No limit: a thread that holds one stream open may be waiting for another.
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
     )
+
+
+def _timeout(read: float) -> httpx.Timeout:
+    import httpx
+
+    return httpx.Timeout(connect=_CONNECT, read=read, write=_WRITE, pool=None)
 
 
 @contextmanager
@@ -201,20 +219,23 @@ def _sentence(error: Exception, host: str) -> RegistryError:
                 return _unreachable(host, "it refuses connections", "is it running, on that port?")
             case OSError(errno=code) if code in (EHOSTUNREACH, ENETUNREACH):
                 return _unreachable(host, "there is no route to it", "is the network up?")
+            case httpx.InvalidURL():
+                return RegistryError(_NO_ADDRESS.format(host))
     match error:
         case httpx.ConnectTimeout():
             return _unreachable(host, f"no answer within {_CONNECT:.0f} s", _FIREWALL)
         case httpx.TimeoutException():
-            return RegistryError(f"{host} stopped answering for {_READ:.0f} s", temporary=True)
+            return RegistryError(f"{host} does not answer any more", temporary=True)
         case httpx.ProxyError():
             hint = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
             return _unreachable(host, "the proxy refused to connect", hint)
         case httpx.NetworkError() | httpx.RemoteProtocolError() | httpx.StreamError():
             return RegistryError(f"the connection to {host} broke off", temporary=True)
         case _:
-            return RegistryError(f"{host or 'the registry'} sent an address that cannot be used")
+            return RegistryError(_NO_ADDRESS.format(host))
 
 
+_NO_ADDRESS = "{} points to an address that cannot be used"
 _FIREWALL = "does a firewall or network policy forbid it, or is a proxy needed?"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from errno import ELOOP, ENOTDIR
+from errno import ELOOP, ENOENT, ENOTDIR
 
 from kaniko_core.errors import ContentError
 from kaniko_core.oci.entry import Entry, Kind
@@ -87,6 +87,25 @@ class Directories:
             return self._resolve(path, make=False)
         except FileNotFoundError:
             return None
+
+    def exactly(self, path: bytes) -> Directory | None:
+        """Return the directory whose real path is *path*; None where it is gone, or a link now."""
+        if len(self._open) > _MOST_OPEN:
+            self.close()
+        here = self._root
+        for name in path.split(b"/") if path else ():
+            real = here.child(name)
+            child = self._open.get(real)
+            if child is None or child.path != real:
+                try:
+                    child = Directory(os.open(name, _OPEN, dir_fd=here.fd), real)
+                except OSError as error:
+                    if error.errno not in {ENOENT, ELOOP, ENOTDIR}:
+                        raise
+                    return None
+                self._open[real] = child
+            here = child
+        return here
 
     def make(self, parent: Directory, name: bytes, entry: Entry) -> None:
         """Make the directory *name*, or keep the one that is there; what else is there goes."""

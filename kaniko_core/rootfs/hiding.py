@@ -12,7 +12,7 @@ from typing import Protocol
 
 from kaniko_core.errors import DiskError
 from kaniko_core.oci.tarheader import readable
-from kaniko_core.rootfs.beneath import Beneath
+from kaniko_core.rootfs.beneath import Beneath, is_whiteout
 from kaniko_core.rootfs.directories import Directories, Directory, status_of
 
 
@@ -27,6 +27,9 @@ class Hiding(Protocol):
 
     def empty(self, directory: Directory) -> None:
         """Hide everything that the layers beneath have in *directory*."""
+
+    def finish(self) -> None:
+        """Tidy up, when every entry has been seen."""
 
 
 class _Added:
@@ -51,6 +54,7 @@ class Marks:
         self._directories = directories
         self._beneath = beneath
         self._added = _Added()
+        self._whiteouts: list[bytes] = []
 
     def added(self, real: bytes) -> None:
         """Keep *real*, and the directories that it is in, from later whiteouts."""
@@ -66,6 +70,8 @@ class Marks:
             return
         if status is not None and self._directories.remove(parent, name):
             parent = self._directories.open(path)
+        if self._directories.hidden(real):
+            return
         try:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=parent.fd)
         except PermissionError as error:
@@ -73,6 +79,7 @@ class Marks:
                 f"cannot make a whiteout for /{readable(parent.child(name))}: {error.strerror}",
                 hint="it takes root, or Linux 5.8 in a user namespace, on a local disk",
             ) from error
+        self._whiteouts.append(real)
         self._directories.made(real)
 
     def empty(self, directory: Directory) -> None:
@@ -83,6 +90,20 @@ class Marks:
         # overlayfs has no opaque root directories.
         for name in sorted(self._beneath.top_names()):
             self.remove(directory, name)
+
+    def finish(self) -> None:
+        """Remove the whiteouts that hide nothing.
+
+        overlayfs shows the name of a whiteout in a directory that only one layer has.
+        """
+        for real in self._whiteouts:
+            if self._beneath.find(real) is not None:
+                continue
+            where, _, name = real.rpartition(b"/")
+            parent = self._directories.exactly(where)
+            status = status_of(parent, name) if parent is not None else None
+            if parent is not None and status is not None and is_whiteout(status):
+                self._directories.remove(parent, name)
 
     def _make_opaque(self, path: bytes) -> None:
         self._forget_earlier(path)
@@ -134,3 +155,6 @@ class Deletions:
         for name in os.listdir(directory.fd):
             # Each deletion may close what is open.
             self.remove(self._directories.open(path), os.fsencode(name))
+
+    def finish(self) -> None:
+        """Do nothing: what was deleted is gone."""

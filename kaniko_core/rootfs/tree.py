@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from errno import ELOOP, ENODATA, ENOENT, ENOSYS, ENOTDIR, ENOTSUP, EPERM
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -209,8 +209,11 @@ class Rootfs:
         start = directory + b"/" if directory else b""
         with _reading(directory), os.scandir(self._prefix + directory) as children:
             for child in children:
-                with suppress(FileNotFoundError):
-                    found.append((start + child.name, child.stat(follow_symlinks=False)))
+                try:
+                    status = child.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                found.append((start + child.name, status))
         found.sort()
         return found
 

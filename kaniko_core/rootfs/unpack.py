@@ -75,7 +75,8 @@ def unpack(
         directory: an empty one, but for ``Whiteouts.APPLY``.
         whiteouts: what to do with whiteouts.
         below: gives the unpacked directories of the layers beneath, topmost first. Called at
-            most once, and only when the layer takes something in them for granted; may block.
+            most once, when the layer takes something in them for granted, or at the end when it
+            has whiteouts; may block.
 
     Raises:
         ContentError: the archive is damaged, or links to what is not there.
@@ -130,6 +131,7 @@ class _Unpacker:
             count += 1
             self.current = entry.name
             self._put(entry, reader)
+        self._hiding.finish()
         self._finish_directories()
         return Unpacked(
             count,
@@ -307,7 +309,7 @@ class _Unpacker:
         # Children first: their parents may end up closed to us.
         for path in sorted(pending, reverse=True):
             self.current = path
-            directory = self._directories.find(path)
+            directory = self._directories.exactly(path)
             if directory is not None:
                 self._set_metadata(directory.fd, pending[path])
 

@@ -86,7 +86,8 @@ def test_chown_applies_to_members(kitchen: Kitchen) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"text", b"\0" * 2048, gzip.compress(b"no tar", mtime=0), b"\x1f\x8b broken", b"x" * 600]
+    "data",
+    [b"", b"text", b"\0" * 2048, gzip.compress(b"no tar", mtime=0), b"\x1f\x8b broken", b"x" * 600],
 )
 def test_what_only_looks_like_an_archive_is_copied(kitchen: Kitchen, data: bytes) -> None:
     entries = add(kitchen, data)

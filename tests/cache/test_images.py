@@ -228,15 +228,19 @@ class TestFreshness:
         os.truncate(entry(options, sample.digest), 2000)
         assert not cache.repair(sample)
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-    def test_an_entry_without_permission_is_unreadable(
+    def test_what_the_system_refuses_to_open_is_unreadable(
         self, cache: ImageCache, options: CacheOptions, sample: Image
     ) -> None:
+        """A loop of links, because root may read whatever has no permission."""
         cache.put(sample)
-        entry(options, sample.digest).chmod(0)
-        assert cache.freshness(sample.digest) is Freshness.UNREADABLE
+        for path in (sidecar(options, sample.digest), entry(options, sample.digest)):
+            path.unlink()
+            path.symlink_to(path)
+            found = cache.look_up(sample.digest)
+            assert found.freshness is Freshness.UNREADABLE
+            assert found.detail == "Too many levels of symbolic links"
 
-    def test_what_is_no_file_is_unreadable_or_damaged(
+    def test_an_empty_directory_is_damage(
         self, cache: ImageCache, options: CacheOptions, sample: Image
     ) -> None:
         cache.put(sample)
@@ -245,6 +249,24 @@ class TestFreshness:
         found = cache.look_up(sample.digest)
         assert found.freshness is Freshness.DAMAGED
         assert "has no blob" in found.detail
+
+
+class TestRemoval:
+    def test_a_removed_entry_is_absent(
+        self, cache: ImageCache, options: CacheOptions, sample: Image
+    ) -> None:
+        cache.put(sample)
+        cache.remove(sample.digest)
+        assert cache.freshness(sample.digest) is Freshness.ABSENT
+        assert list(options.cache_dir.iterdir()) == []
+        cache.remove(sample.digest)
+
+    def test_a_layout_entry_is_removed_too(
+        self, cache: ImageCache, options: CacheOptions, sample: Image
+    ) -> None:
+        LayoutStore(entry(options, sample.digest)).put(DEBIAN, sample)
+        cache.remove(sample.digest)
+        assert list(options.cache_dir.iterdir()) == []
 
 
 class TestExplanations:
@@ -257,14 +279,14 @@ class TestExplanations:
         sentence = cache.explain(found, "debian:12")
         assert sentence.startswith("debian:12 ")
         assert str(options.cache_dir) in sentence
-        if freshness is not Freshness.FRESH:
-            assert "kaniko-warmer --image debian:12" in sentence
+        assert f"kaniko-warmer --image debian:12 --cache-dir {options.cache_dir}" in sentence
         assert "No such file" not in sentence
 
     def test_a_missing_directory_is_named(self, cache: ImageCache, options: CacheOptions) -> None:
         sentence = cache.explain(cache.look_up(Digest.of(b"")), "debian:12")
         assert sentence == (
-            f"there is no cache directory {options.cache_dir}; fill one with: "
+            f"debian:12 is not cached: there is no directory {options.cache_dir}; "
+            "put it there with: "
             f"kaniko-warmer --image debian:12 --cache-dir {options.cache_dir}"
         )
 
@@ -272,6 +294,22 @@ class TestExplanations:
         found = Lookup(sample.digest, Freshness.STALE, age=timedelta(days=15, hours=3))
         sentence = cache.explain(found, "debian:12")
         assert "is 15 days old, and --cache-ttl allows 14 days" in sentence
+
+    @pytest.mark.parametrize(
+        ("age", "words"),
+        [
+            (timedelta(seconds=7), "7 seconds"),
+            (timedelta(minutes=1), "1 minute"),
+            (timedelta(hours=25), "1 day"),
+            (timedelta(hours=23), "23 hours"),
+            (timedelta(seconds=-5), "0 seconds"),  # clocks of machines differ
+        ],
+    )
+    def test_ages_are_in_words(
+        self, cache: ImageCache, sample: Image, age: timedelta, words: str
+    ) -> None:
+        found = Lookup(sample.digest, Freshness.FRESH, age=age)
+        assert cache.describe(found, "debian:12").endswith(f", {words} old")
 
     def test_damage_is_described(
         self, cache: ImageCache, options: CacheOptions, sample: Image

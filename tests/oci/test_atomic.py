@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from kaniko_core.oci import atomic
 from kaniko_core.oci.atomic import discard_directory, make_directory, replacing, sweep
 
 _WRITER = """
 import sys, time
 from pathlib import Path
+from kaniko_core.oci import atomic
 from kaniko_core.oci.atomic import replacing
 with replacing(Path(sys.argv[1])) as stream:
     stream.write(b"half")
@@ -100,6 +103,55 @@ def test_sweep_takes_discarded_directories(tmp_path: Path) -> None:
     (tmp_path / f".tmp-{boot}-1234" / "blobs").mkdir(parents=True)
     assert sweep(tmp_path) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep_follows_no_links(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    (tmp_path / f".tmp-{boot}-1").symlink_to(victim)
+    assert sweep(tmp_path) == 0
+    assert victim.read_bytes() == b"mine"
+
+
+def test_a_writer_whose_new_file_was_swept_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between creation and lock a sweep may take the file for a dead writer's."""
+    lock = fcntl.flock
+    swept: list[Path] = []
+
+    def flock(stream: object, operation: int) -> None:
+        if not swept:
+            swept.extend(temporaries(tmp_path))
+            swept[0].unlink()
+        lock(stream, operation)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with replacing(tmp_path / "file") as stream:
+        stream.write(b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_a_writer_that_is_interrupted_at_once_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(stream: object, operation: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "file"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_proc_files_are_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "_BOOT_ID", tmp_path / "missing")
+    with replacing(tmp_path / "file") as stream:
+        stream.write(b"whole")
+    assert (tmp_path / "file").read_bytes() == b"whole"
 
 
 def test_sweep_of_a_missing_directory_is_nothing(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kaniko_core.errors import ContentError, DigestMismatch, DiskError
+from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.layout import LayoutStore
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
@@ -132,8 +134,6 @@ def test_an_index_gives_the_platforms_image(tmp_path: Path) -> None:
     store.put(V2, two)
     index = Index.parse((tmp_path / "index.json").read_bytes())
     raw = Index(MediaType.OCI_INDEX, index.manifests).to_bytes()
-    from kaniko_core.oci.digest import Digest
-
     (tmp_path / "blobs" / "sha256" / Digest.of(raw).hex).write_bytes(raw)
     listed = {
         "mediaType": MediaType.OCI_INDEX,
@@ -183,6 +183,25 @@ def test_damage_is_found(tmp_path: Path) -> None:
     (blobs / sample.digest.hex).write_bytes(sample.raw_manifest + b" ")
     with pytest.raises(ContentError):
         store.get(V1, AMD64)
+
+
+def test_a_config_of_another_size_or_other_layers_is_found(tmp_path: Path) -> None:
+    store = LayoutStore(tmp_path)
+    sample = image()
+    store.put(V1, sample)
+    blobs = tmp_path / "blobs" / "sha256"
+    config = blobs / sample.manifest.config.digest.hex
+    config.write_bytes(sample.raw_config + b" ")
+    with pytest.raises(ContentError, match="bytes instead of"):
+        store.get(V1, AMD64)
+
+    other = image(layer({"one": b"1"}))
+    manifest = replace(sample.manifest, config=other.manifest.config).to_bytes()
+    config = blobs / other.manifest.config.digest.hex
+    config.write_bytes(other.raw_config)
+    (blobs / Digest.of(manifest).hex).write_bytes(manifest)
+    with pytest.raises(ContentError, match="differ in their layers"):
+        store.read(Digest.of(manifest))
 
 
 def test_a_directory_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import pytest
 
 from kaniko_core.errors import ContentError, DigestMismatch, DiskError, UsageError
+from kaniko_core.oci import tarball
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import MediaType
@@ -254,6 +255,77 @@ def test_a_flipped_byte_in_a_layer_is_found_when_it_is_read(tmp_path: Path) -> N
     path.write_bytes(raw)
     with pytest.raises(DigestMismatch):
         contents(read_image(path, sample.raw_manifest))
+
+
+def test_an_entry_must_hold_one_image(tmp_path: Path) -> None:
+    one, _ = two_images(tmp_path / "saved.tar")
+    with pytest.raises(ContentError, match="holds 2 images instead of one"):
+        read_image(tmp_path / "saved.tar", one.raw_manifest)
+
+
+def test_layers_must_be_as_many_as_the_config_says(tmp_path: Path) -> None:
+    sample = image()
+    listing = [{"Config": "config.json", "Layers": ["layer.tar"]}]
+    path = save(
+        tmp_path / "saved.tar",
+        {
+            "config.json": sample.raw_config,
+            "layer.tar": read(sample.layers[0]),
+            "manifest.json": json.dumps(listing).encode(),
+        },
+    )
+    with pytest.raises(ContentError, match="has 1 layers"):
+        read_image(path, sample.raw_manifest)
+    with pytest.raises(ContentError, match="has 1 layers"):
+        read_tarball(path)
+
+
+def test_a_layer_of_another_size_is_found_without_reading_it(tmp_path: Path) -> None:
+    sample = image(layer({"a": b"1"}))
+    listing = [{"Config": "config.json", "Layers": ["layer.tar"]}]
+    path = save(
+        tmp_path / "saved.tar",
+        {
+            "config.json": sample.raw_config,
+            "layer.tar": read(sample.layers[0]) + b"more",
+            "manifest.json": json.dumps(listing).encode(),
+        },
+    )
+    with pytest.raises(ContentError, match="that the manifest promises"):
+        read_image(path, sample.raw_manifest)
+
+
+def test_hard_links_are_followed_and_names_that_are_none_passed_over(tmp_path: Path) -> None:
+    plain = layer({"a": b"1"}, media_type=MediaType.OCI_LAYER)
+    sample = image(plain, plain)
+    listing = [
+        {"Config": "c.json", "RepoTags": ["NOT:A:NAME", "debian:12"], "Layers": ["1.tar", "2.tar"]}
+    ]
+    path = save(
+        tmp_path / "saved.tar",
+        {
+            "1.tar": plain.data,
+            "c.json": sample.raw_config,
+            "manifest.json": json.dumps(listing).encode(),
+        },
+    )
+    with tarfile.open(path, "a") as tar:
+        info = tarfile.TarInfo("2.tar")
+        info.type, info.linkname = tarfile.LNKTYPE, "1.tar"
+        tar.addfile(info)
+        info = tarfile.TarInfo("ignored")
+        info.type = tarfile.DIRTYPE
+        tar.addfile(info)
+    assert contents(read_tarball(path, DEBIAN)) == [plain.data] * 2
+
+
+def test_a_config_too_long_to_be_true_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tarball, "_LARGEST_JSON", 100)
+    write_tarball(image(), tmp_path / "image.tar", ())
+    with pytest.raises(ContentError, match="too long to be true"):
+        read_tarball(tmp_path / "image.tar")
 
 
 def test_another_images_manifest_is_refused(tmp_path: Path) -> None:

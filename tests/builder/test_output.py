@@ -1,0 +1,136 @@
+"""Where a finished image goes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from kaniko_core.builder.output import open_delivery
+from kaniko_core.errors import DiskError, Unauthorized
+from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.layout import LayoutStore
+from kaniko_core.oci.reference import Reference, Repository
+from kaniko_core.oci.tarball import read_tarball
+from kaniko_core.options import OutputOptions
+from kaniko_core.progress import silent
+from tests.samples import AMD64, image, layer
+
+ONE = Reference.parse("registry.example/team/app:1")
+TWO = Reference.parse("other.example/team/app")
+BASE = Repository("registry.example", "base")
+
+
+@dataclass
+class FakeRegistry:
+    """Remembers what it was asked; refuses the references in *refused*."""
+
+    refused: frozenset[Reference] = frozenset()
+    checked: list[Reference] = field(default_factory=list)
+    uploaded: list[Repository] = field(default_factory=list)
+    stored: list[tuple[Reference, Image, tuple[Repository, ...]]] = field(default_factory=list)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def check_push(self, reference: Reference) -> None:
+        self.checked.append(reference)
+        if reference in self.refused:
+            raise Unauthorized(f"{reference} may not be pushed to", status=403)
+
+    def upload(
+        self, repository: Repository, layer: Layer, *, mount_from: tuple[Repository, ...] = ()
+    ) -> None:
+        self.uploaded.append(repository)
+
+    def put(
+        self, reference: Reference, image: Image, *, mount_from: tuple[Repository, ...] = ()
+    ) -> None:
+        self.stored.append((reference, image, mount_from))
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+def options(tmp_path: Path, **given: object) -> OutputOptions:
+    return OutputOptions(**{"no_push": True, **given})  # type: ignore[arg-type]
+
+
+def test_every_destination_is_asked_before_the_build() -> None:
+    registry = FakeRegistry()
+    with open_delivery(OutputOptions(destination=(ONE, TWO)), registry, silent):
+        assert sorted(registry.checked) == sorted((ONE, TWO.with_default_tag))
+
+
+def test_refused_destination_ends_the_build_before_it_begins() -> None:
+    registry = FakeRegistry(frozenset({ONE}))
+    with (
+        pytest.raises(Unauthorized),
+        open_delivery(OutputOptions(destination=(ONE,)), registry, silent),
+    ):
+        pytest.fail("the build began")
+    assert registry.cancelled.is_set()
+
+
+def test_no_push_asks_nobody(tmp_path: Path) -> None:
+    registry = FakeRegistry()
+    options = OutputOptions(destination=(ONE,), no_push=True)
+    with open_delivery(options, registry, silent) as delivery:
+        result = delivery.deliver(image())
+    assert (registry.checked, registry.stored, result.references) == ([], [], ())
+
+
+def test_image_is_put_everywhere_and_later_ones_mount_from_earlier() -> None:
+    registry = FakeRegistry()
+    built = image()
+    with open_delivery(OutputOptions(destination=(ONE, TWO)), registry, silent) as delivery:
+        delivery.starts_from(BASE)
+        delivery.offer(built.layers[0])
+        result = delivery.deliver(built)
+    assert registry.uploaded == [ONE.repository]
+    assert registry.stored == [
+        (ONE, built, (BASE,)),
+        (TWO.with_default_tag, built, (BASE, ONE.repository)),
+    ]
+    assert result.digest == built.digest
+
+
+def test_tarball_layout_and_digest_file(tmp_path: Path) -> None:
+    built = image(layer({"a": b"b"}))
+    given = options(
+        tmp_path,
+        tar_path=tmp_path / "image.tar",
+        oci_layout_path=tmp_path / "layout",
+        digest_file=tmp_path / "digest",
+        destination=(ONE,),
+    )
+    with open_delivery(given, FakeRegistry(), silent) as delivery:
+        delivery.deliver(built)
+    assert (tmp_path / "digest").read_text() == str(built.digest)
+    assert read_tarball(tmp_path / "image.tar", ONE).config.diff_ids == built.config.diff_ids
+    stored = LayoutStore(tmp_path / "layout").get(ONE, AMD64)
+    assert stored is not None
+    assert stored.digest == built.digest
+
+
+@pytest.mark.parametrize("flag", ["tar_path", "digest_file"])
+def test_file_in_a_directory_that_is_not_there_is_found_before_the_build(
+    tmp_path: Path, flag: str
+) -> None:
+    given = options(tmp_path, **{flag: tmp_path / "missing" / "file"})
+    with (
+        pytest.raises(DiskError, match="there is no directory"),
+        open_delivery(given, FakeRegistry(), silent),
+    ):
+        pytest.fail("the build began")
+
+
+def test_layers_are_read_for_another_registry_and_for_files_only(tmp_path: Path) -> None:
+    def needs(given: OutputOptions) -> bool:
+        with open_delivery(given, FakeRegistry(), silent) as delivery:
+            return delivery.needs_bytes_of(BASE)
+
+    assert not needs(OutputOptions(destination=(ONE,)))
+    assert needs(OutputOptions(destination=(ONE, TWO)))
+    assert needs(options(tmp_path, tar_path=tmp_path / "image.tar"))
+    assert not needs(options(tmp_path))

@@ -1,0 +1,190 @@
+"""Values that instructions hold: ports, signals, durations, modes, paths, patterns, mounts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kaniko_core.dockerfile.durations import nanoseconds
+from kaniko_core.dockerfile.modes import apply_mode
+from kaniko_core.dockerfile.mounts import Mount, MountKind, parse_mount
+from kaniko_core.dockerfile.paths import destination_path, workdir_path
+from kaniko_core.dockerfile.ports import expose_ports
+from kaniko_core.dockerfile.signals import signal_number
+from kaniko_core.dockerfile.wildcards import has_wildcard, matches
+from kaniko_core.dockerfile.words import Lexer
+from kaniko_core.errors import KanikoError, UsageError
+from tests.dockerfile import tables
+
+# Longer than what Python converts to an int without being asked to.
+ENDLESS = "9" * 5000
+
+
+def test_ports_are_those_of_the_table() -> None:
+    tables.check(
+        "expose-ports.json", lambda c: list(expose_ports(c["spec"])), lambda out: out["ports"]
+    )
+
+
+def test_signals_are_those_of_the_table() -> None:
+    tables.check("signals.json", lambda c: signal_number(c["sig"]), lambda out: out["n"])
+
+
+def test_durations_are_those_of_the_table() -> None:
+    tables.check("durations.json", lambda c: nanoseconds(c["d"]), lambda out: out["ns"])
+
+
+def test_modes_are_those_of_the_table() -> None:
+    def ours(case: dict[str, Any]) -> str:
+        return f"{apply_mode(case['mode'], case['perm'], case['dir']):04o}"
+
+    tables.check("chmod-symbolic.json", ours, lambda out: out["result_octal"])
+
+
+def test_working_directories_are_those_of_the_table() -> None:
+    tables.check(
+        "workdir.json", lambda c: workdir_path(c["cur"], c["wd"]), lambda out: out["result"]
+    )
+
+
+def test_destinations_are_those_of_the_table() -> None:
+    def ours(case: dict[str, Any]) -> str:
+        return destination_path(case["parent"], case["path"], keep_slash=case["keep_slash"])
+
+    tables.check("normpath.json", ours, lambda out: out["result"])
+
+
+def test_wildcards_are_those_of_the_table() -> None:
+    tables.check(
+        "wildcards.json", lambda c: matches(c["pattern"], c["name"]), lambda out: out["match"]
+    )
+
+
+def test_mounts_are_those_of_the_table() -> None:
+    def ours(case: dict[str, Any]) -> dict[str, object]:
+        env = dict(item.split("=", 1) for item in case["env"])
+        mount = parse_mount(case["spec"], lambda word: Lexer().expand(word, env))
+        return {
+            "Type": mount.kind.value,
+            "From": mount.from_,
+            "Source": mount.source,
+            "Target": mount.target,
+            "ReadOnly": mount.read_only,
+            "SizeLimit": mount.size,
+            "CacheID": mount.id,
+            "CacheSharing": mount.sharing.value if mount.sharing else "",
+            "Required": mount.required,
+            "Env": mount.env,
+            "Mode": mount.mode,
+            "UID": mount.uid,
+            "GID": mount.gid,
+        }
+
+    tables.check("run-mounts.json", ours, lambda out: out["mount"])
+
+
+def mount(text: str) -> Mount:
+    return parse_mount(text, lambda word: word)
+
+
+def test_size_of_a_tmpfs_is_in_bytes() -> None:
+    assert mount("type=tmpfs,target=/x,size=64m").size == 64 << 20
+    assert mount("type=tmpfs,target=/x,size=1.5 KiB").size == 1536
+
+
+def test_a_quoted_field_may_hold_commas_and_quotes() -> None:
+    assert mount('"target=/a,""b""",type=cache').target == '/a,"b"'
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("typ=bind", "type"),
+        ("type=cash", "cache"),
+        ("type=cache,sharing=private-ish", "private"),
+        ("from=$STAGE", "FROM"),
+        ("target", "key=value"),
+        ('target="x"', "as a whole"),
+        ("size=1m", "type=tmpfs"),
+        ("type=tmpfs,size=much", "64m"),
+    ],
+)
+def test_a_wrong_mount_says_what_to_write(text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        mount(text)
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "type=secret,id=a,source=b",
+        "type=secret,id=a,ro=perhaps",
+        "type=bind,mode=644",
+        "type=tmpfs,uid=0",
+        "type=bind,sharing=locked",
+        "type=cache,env=A",
+        f"type=cache,uid={ENDLESS}",
+        f"type=tmpfs,size={ENDLESS}p",
+    ],
+)
+def test_what_does_not_go_together_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        mount(text)
+
+
+def test_a_socket_is_read_only_unless_it_is_said() -> None:
+    assert mount("type=ssh").kind is MountKind.SSH
+    assert mount("type=ssh").read_only
+    assert not mount("type=ssh,rw").read_only
+
+
+def test_octal_modes_replace_and_symbolic_ones_change() -> None:
+    assert apply_mode("0640", 0o755, False) == 0o640
+    assert apply_mode("g=u,o-rwx", 0o741, False) == 0o770
+    assert apply_mode("+x", 0o644, False) == 0o755
+    assert apply_mode("a+X", 0o644, False) == 0o644
+    assert apply_mode("a+X", 0o644, True) == 0o755
+
+
+def test_a_mode_that_is_none_says_what_one_looks_like() -> None:
+    for spec in ("", "rwx", "u+rwz", "10000", "0888", "u+r,"):
+        with pytest.raises(UsageError, match="is not a mode") as caught:
+            apply_mode(spec, 0o644, False)
+        assert "u=rwX" in (caught.value.hint or "")
+
+
+def test_a_plain_name_is_no_pattern() -> None:
+    assert not has_wildcard("src/main.py")
+    assert all(map(has_wildcard, ("*.py", "?", "[ab]", "\\*")))
+
+
+def test_a_wildcard_stops_at_a_slash() -> None:
+    assert matches("*.py", "main.py")
+    assert not matches("*.py", "src/main.py")
+    assert matches("src/*/[!a]", "src/x/!")
+
+
+PARSERS: dict[str, Callable[[str], object]] = {
+    "ports": expose_ports,
+    "signal": signal_number,
+    "duration": nanoseconds,
+    "mode": lambda text: apply_mode(text, 0o644, False),
+    "mount": mount,
+    "wildcard": lambda text: matches(text, "abc"),
+}
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@settings(deadline=None, max_examples=50)
+@given(text=st.text() | st.text(st.sampled_from('09/-:.=,+smhgoaurwxXst[]^*?\\"é٣')))
+def test_nothing_but_our_own_errors_is_raised(name: str, text: str) -> None:
+    for candidate in (text, text + ENDLESS, ENDLESS + text):
+        try:
+            PARSERS[name](candidate)
+        except KanikoError as error:
+            assert str(error)

@@ -1,0 +1,104 @@
+"""Words are quoted and expanded as BuildKit does it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kaniko_core.dockerfile.words import Lexer, WordError
+from tests.dockerfile import tables
+
+ENV = {"A": "a value", "EMPTY": "", "P": "/usr/local/x.tar.gz"}
+
+
+def expanded(case: dict[str, Any]) -> object:
+    lexer = Lexer(
+        case.get("escape", "\\"),
+        raw_quotes=case.get("raw_quotes", False),
+        skip_quotes=case.get("skip_process_quotes", False),
+        skip_unset=case.get("skip_unset_env", False),
+    )
+    env = dict(item.split("=", 1) for item in case["env"])
+    found = lexer.process(case["word"], env)
+    return found.text, list(found.words), sorted(found.matched), sorted(found.unmatched)
+
+
+def expected(out: dict[str, Any]) -> object:
+    return out["result"], out["words"] or [], sorted(out["matched"]), sorted(out["unmatched"])
+
+
+@pytest.mark.parametrize("table", ["words.json", "words-generated.json"])
+def test_words_expand_as_in_the_table(table: str) -> None:
+    tables.check(table, expanded, expected)
+
+
+def test_expand_and_expand_words_are_the_two_views_of_one_expansion() -> None:
+    assert Lexer().expand("$A '$A' b", ENV) == "a value $A b"
+    assert Lexer().expand_words("$A '$A' b", ENV) == ["a", "value", "$A", "b"]
+
+
+def test_raw_escapes_stay() -> None:
+    lexer = Lexer(raw_escapes=True, raw_quotes=True)
+    assert lexer.expand(r'\$A "\x" "\""', ENV) == r'\$A "\x" "\""'
+
+
+def test_skip_unset_leaves_every_form_of_variable_as_it_is_written() -> None:
+    lexer = Lexer(skip_unset=True)
+    for text in ("$NO", "${NO}", "${NO:-x}", "${NO#x}", "${NO/x/y}", "${NO//x/y}"):
+        assert lexer.expand(text, ENV) == text
+
+
+def test_a_message_of_an_unset_variable_is_the_error() -> None:
+    with pytest.raises(WordError, match="NO: tell me"):
+        Lexer().expand("${NO:?tell me}", ENV)
+    with pytest.raises(WordError, match="EMPTY: is not allowed to be empty"):
+        Lexer().expand("${EMPTY:?}", ENV)
+
+
+def test_substitutions_nested_too_deeply_are_refused_not_a_crash() -> None:
+    deep = "${NO:-" * 5000 + "x" + "}" * 5000
+    with pytest.raises(WordError, match="nested too deeply"):
+        Lexer().expand(deep, ENV)
+
+
+@pytest.mark.parametrize("word", ['"$A', '"\\', "'", "${", "${A", "${A/x", "${A/x/y", "${A#\\x}"])
+def test_what_is_left_open_is_refused(word: str) -> None:
+    with pytest.raises(WordError):
+        Lexer().expand(word, ENV)
+
+
+def test_white_space_does_not_part_a_heredoc_from_its_name() -> None:
+    assert Lexer().expand_words("a <<-  EOF b", {}) == ["a", "<<-EOF", "b"]
+
+
+@settings(deadline=None)
+@given(
+    st.text(st.sampled_from("$${}}\\`'\"AP:-+?#%/*x <0é"), max_size=30),
+    st.sampled_from("\\`"),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_nothing_but_a_word_error_is_raised(
+    word: str, escape: str, quotes: bool, escapes: bool, skip: bool, unset: bool
+) -> None:
+    lexer = Lexer(
+        escape, raw_quotes=quotes, raw_escapes=escapes, skip_quotes=skip, skip_unset=unset
+    )
+    try:
+        found = lexer.process(word, ENV)
+    except WordError:
+        return
+    # What was split was there before.
+    assert all(word in found.text or "<<" in word for word in found.words)
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_characters="$'\"\\<", exclude_categories=["Cs"])))
+def test_a_word_without_special_characters_is_itself(word: str) -> None:
+    assert Lexer().expand(word, {}) == word
+    assert Lexer().expand_words(word, {}) == word.split()

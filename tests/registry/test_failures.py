@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from kaniko_core.errors import NotFound, RegistryError, Unauthorized
+from kaniko_core.oci.reference import Reference
+from kaniko_core.registry.failures import Answer, Attempt, Busy, refusal, retry_after
+from kaniko_core.registry.pacing import Pacing
+
+HUB = Reference.parse("library/no-such").repository
+
+
+def error(status: int, body: bytes = b"", *, push: bool = False) -> RegistryError:
+    return refusal(Answer(status, {}, body, ""), Attempt("do it", HUB, push))
+
+
+def busy(retry_after: float | None) -> Busy:
+    found = Busy("busy", status=503, code=None, hint=None)
+    found.retry_after = retry_after
+    return found
+
+
+def test_docker_hubs_401_for_missing_repositories_is_explained() -> None:
+    found = error(401)
+
+    assert isinstance(found, Unauthorized)
+    assert "no such repository" in (found.hint or "")
+    assert "no such repository" not in (error(401, push=True).hint or "")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(405, "read-only"), (413, "limits the size"), (404, "create the")]
+)
+def test_refused_pushes_have_hints(status: int, words: str) -> None:
+    assert words in (error(status, push=True).hint or "")
+
+
+def test_statuses_have_types() -> None:
+    assert isinstance(error(403), Unauthorized)
+    assert isinstance(error(404), NotFound)
+    assert isinstance(error(503), Busy)
+    assert type(error(400)) is RegistryError
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"[]", b'{"errors": []}', b'{"errors": "x"}', b'{"errors": [5]}', b"\xff"],
+)
+def test_bodies_that_say_nothing_are_left_out(body: bytes) -> None:
+    assert str(error(400, body)) == "cannot do it: docker.io answered 400"
+
+
+def test_message_of_a_registry_fits_one_line() -> None:
+    body = b'{"errors": [{"code": "DENIED", "message": "one\\ntwo\\u001b[31m' + b"x" * 500 + b'"}]}'
+
+    text = str(error(400, body))
+
+    assert text.isprintable()
+    assert len(text) < 300
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("7", 7.0), ("0", 0.0), ("", None), ("soon", None)])
+def test_retry_after_in_seconds(text: str, seconds: float | None) -> None:
+    assert retry_after({"retry-after": text}) == seconds
+
+
+def test_retry_after_as_a_date() -> None:
+    then = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+
+    found = retry_after({"retry-after": then})
+    assert found is not None
+    assert 25 < found <= 30
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+
+
+def test_pauses_grow_and_are_uneven_and_end() -> None:
+    pacing = Pacing(retries=9, first=0.5)
+    pauses = [[pacing.pause(RegistryError("x"), n) for _ in range(20)] for n in range(9)]
+
+    assert all(0.25 <= pause <= 0.5 for pause in pauses[0])
+    assert all(1.0 <= pause <= 2.0 for pause in pauses[2])
+    assert all(10.0 <= pause <= 20.0 for pause in pauses[8])
+    assert len(set(pauses[0])) > 1
+    assert [pacing.gives_up(n) for n in (8, 9)] == [False, True]
+
+
+def test_registry_decides_how_long_to_wait_within_reason() -> None:
+    pacing = Pacing()
+
+    assert pacing.pause(busy(10.0), 0) == 10.0
+    assert pacing.pause(busy(3600.0), 0) == 60.0
+    assert pacing.pause(busy(0.0), 5) == 0.0
+    assert pacing.pause(busy(0.01), 0) >= 0.25

@@ -1,0 +1,693 @@
+"""Command lines: what users of Go kaniko type, and what they are told when it is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+import typer.main
+
+import kaniko_core
+import kaniko_executor.cli
+import kaniko_warmer.cli
+from kaniko_core.cli import console, go_booleans, run, with_options
+from kaniko_core.cli.unsupported import NOT_YET
+from kaniko_core.errors import KanikoError, UsageError
+from kaniko_core.oci.platform import Platform
+from kaniko_core.oci.reference import Reference
+from kaniko_core.options import (
+    BuildOptions,
+    CacheOptions,
+    Flag,
+    LogFormat,
+    LogOptions,
+    OutputOptions,
+    RegistryOptions,
+    Verbosity,
+    build_arg,
+    key_value,
+)
+from kaniko_core.progress import Noted
+
+REPOSITORY = Path(__file__).parents[1]
+PROGRAMS = {"kaniko-executor": kaniko_executor.cli.app, "kaniko-warmer": kaniko_warmer.cli.app}
+
+
+class Color(Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+def even(text: str) -> int:
+    if not text.isdigit() or int(text) % 2:
+        raise UsageError(f"{text!r} is not even", hint="try 2")
+    return int(text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Toys:
+    """One field of each kind."""
+
+    bare: Annotated[bool, Flag("A switch.")] = False
+    name: Annotated[str, Flag("A text.")] = "nobody"
+    count: Annotated[int, Flag("A number.", metavar="N")] = 3
+    where: Annotated[Path, Flag("A path.")] = Path("/here")
+    maybe: Annotated[Path | None, Flag("A path or none.", aliases=("--mayBe",))] = None
+    words: Annotated[tuple[str, ...], Flag("Texts; repeatable.")] = ()
+    pairs: Annotated[tuple[tuple[str, str], ...], Flag("Pairs.", parse=key_value)] = ()
+    color: Annotated[Color, Flag("A choice.")] = Color.RED
+    pair_of: Annotated[int, Flag("An even number.", parse=even, name="pair")] = 2
+    secret: Annotated[str, Flag("Not for everybody.", hidden=True)] = ""
+    build_arg: Annotated[tuple[tuple[str, str | None], ...], Flag("ARGs.", parse=build_arg)] = ()
+    no_push: Annotated[bool, Flag("A switch that the environment overrides.")] = False
+    kaniko_dir: Annotated[Path | None, Flag("A path that the environment knows.")] = None
+
+    def __post_init__(self) -> None:
+        if self.count > 9 and not self.bare:
+            raise UsageError("too many", hint="use --bare")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def ended(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run an app to its end."""
+
+    def to_the_end(app: typer.Typer, *argv: str, name: str = "toy") -> Ended:
+        status = run(app, argv, name=name)
+        return Ended(status, *capsys.readouterr())
+
+    return to_the_end
+
+
+def toy(command: Callable[[Toys], object], **seam: Any) -> typer.Typer:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    @app.command()
+    @with_options(**seam)
+    def play(toys: Toys, log: LogOptions) -> None:
+        """Play."""
+        command(toys)
+
+    return app
+
+
+def raising(error: BaseException) -> typer.Typer:
+    def play(_: Toys) -> None:
+        raise error
+
+    return toy(play)
+
+
+# --- from words to values ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ("", Toys()),
+        ("--bare", Toys(bare=True)),
+        ("--bare=true", Toys(bare=True)),
+        ("--bare=false", Toys()),
+        ("--bare --bare=false", Toys()),
+        ("--bare=false --bare", Toys(bare=True)),
+        ("--bare=T --name x", Toys(bare=True, name="x")),
+        ("-b", Toys(bare=True)),
+        ("-b=0", Toys()),
+        ("-bn x", Toys(bare=True, name="x")),
+        ("-bnx", Toys(bare=True, name="x")),
+        ("--name=x", Toys(name="x")),
+        ("--name x", Toys(name="x")),
+        ("-n x", Toys(name="x")),
+        ("-n=x", Toys(name="x")),
+        ("-nx", Toys(name="x")),
+        ("--name a --name b", Toys(name="b")),
+        ("--name --bare", Toys(name="--bare")),
+        ("--name=", Toys(name="")),
+        ("--name a=b=c", Toys(name="a=b=c")),
+        ("--count 0 --count=9", Toys(count=9)),
+        ("--count=-1", Toys(count=-1)),
+        ("--count 10 --bare", Toys(count=10, bare=True)),
+        ("--where /a/b", Toys(where=Path("/a/b"))),
+        ("--maybe rel", Toys(maybe=Path("rel"))),
+        ("--mayBe rel", Toys(maybe=Path("rel"))),
+        ("--maybe=", Toys()),
+        ("--words a --words=b --words a", Toys(words=("a", "b", "a"))),
+        ("--words=a,b", Toys(words=("a,b",))),
+        ("--pairs a=b --pairs=c=d=e", Toys(pairs=(("a", "b"), ("c", "d=e")))),
+        ("--color green", Toys(color=Color.GREEN)),
+        ("--color GREEN", Toys(color=Color.GREEN)),
+        ("--pair 4", Toys(pair_of=4)),
+        ("--secret s", Toys(secret="s")),
+    ],
+)
+def test_flags_become_fields(ended: Run, argv: str, expected: Toys) -> None:
+    seen: list[Toys] = []
+    app = toy(seen.append, short={"bare": "-b", "name": "-n"})
+    assert ended(app, *argv.split()) == Ended(0, "", "")
+    assert seen == [expected]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message", "hint"),
+    [
+        ("--bare=maybe", "--bare: 'maybe' is neither true nor false", "--bare=false"),
+        ("--bare=", "--bare: '' is neither true nor false", "--bare=false"),
+        ("--count x", "--count: 'x' is not a whole number", None),
+        ("--where=", "--where: the name is empty", None),
+        ("--pairs a", "--pairs: 'a' has no key and value", "key=value"),
+        ("--color blue", "--color: 'blue' is not one of red, green", None),
+        ("--pair 3", "--pair: '3' is not even", "try 2"),
+        ("--count 10", "too many", "use --bare"),
+        ("--nmae x", "no such option --nmae", "did you mean --name?"),
+        ("--nmae=x", "no such option --nmae", "did you mean --name?"),
+        ("--quite-another", "no such option --quite-another", "--help"),
+        ("-z", "no such option -z", "--help"),
+        ("--name", "option '--name' requires an argument", "--help"),
+        ("stray", "got unexpected extra argument (stray)", "--help"),
+        ("--help=x", "option '--help' does not take a value", "--help"),
+    ],
+)
+def test_wrong_flags_are_told_in_one_sentence(
+    ended: Run, argv: str, message: str, hint: str | None
+) -> None:
+    seen: list[Toys] = []
+    result = ended(toy(seen.append), *argv.split())
+    error, *more = result.stderr.splitlines()
+    assert (result.status, result.stdout, seen) == (2, "", [])
+    assert error.replace("(s)", "") == f"error: {message}"
+    assert len(more) == (hint is not None)
+    assert all(line.startswith("hint: ") and (hint or "") in line for line in more)
+
+
+def test_hidden_flags_are_not_suggested(ended: Run) -> None:
+    result = ended(toy(print), "--secre=x")
+    assert result.status == 2
+    assert "--secret" not in result.stderr
+
+
+def test_omitted_fields_are_no_flags_and_keep_their_defaults(ended: Run) -> None:
+    seen: list[Toys] = []
+    app = toy(seen.append, omit=frozenset({"count"}))
+    assert ended(app, "--count=5").status == 2
+    assert ended(app).status == 0
+    assert seen == [Toys()]
+    assert "--count" not in ended(app, "--help").stdout
+
+
+def test_mistakes_of_programmers_are_found_at_once() -> None:
+    with pytest.raises(AssertionError, match="unknown fields"):
+        toy(print, short={"nothing": "-n"})
+    with pytest.raises(AssertionError, match="declared twice"):
+
+        @with_options()
+        def play(one: Toys, other: Toys) -> None:
+            """Play."""
+
+
+def test_parameters_of_typers_own_kind_go_to_typer(ended: Run) -> None:
+    seen: list[tuple[str, bool]] = []
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    @app.command()
+    @with_options()
+    def play(
+        toys: Toys,
+        file: Annotated[str, typer.Argument()],
+        loud: Annotated[bool, typer.Option("--loud")] = False,
+    ) -> None:
+        """Play."""
+        seen.append((f"{file} {toys.count}", loud))
+
+    assert ended(app, "x", "--loud", "--count=1").status == 0
+    assert seen == [("x 1", True)]
+
+
+def test_subcommand_is_not_bothered_with_the_options_of_the_root(ended: Run) -> None:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    @app.callback(invoke_without_command=True)
+    @with_options()
+    def root(output: OutputOptions) -> None:
+        """Insist on a destination."""
+
+    @app.command()
+    def other() -> None:
+        """Be content."""
+        typer.echo("content")
+
+    assert ended(app, "other") == Ended(0, "content\n", "")
+    assert ended(app).status == 2
+
+
+def test_help_shows_what_a_user_needs(ended: Run) -> None:
+    result = ended(toy(print, short={"name": "-n"}), "--help")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert result.status == 0
+    for line in (
+        "--bare A switch.",
+        "-n, --name NAME A text. [default: nobody]",
+        "--count N A number. [default: 3]",
+        "--where WHERE A path. [default: /here]",
+        "--maybe, --mayBe MAYBE A path or none.",
+        "--color COLOR A choice. [default: red]",
+        "--pair PAIR_OF An even number. [default: 2]",
+    ):
+        assert line in lines
+    assert "Not for everybody" not in result.stdout
+    assert "[env: KANIKO_DIR]" in " ".join(lines)
+
+
+# --- Go's forms ----------------------------------------------------------------------------
+
+SWITCHES = {"--cache": "--cache", "--force": "--force", "-f": "--force"}
+VALUED = {"--destination": "--destination", "-d": "--destination"}
+
+
+@pytest.mark.parametrize("value", "1 t T TRUE true True".split())
+def test_what_go_calls_true(value: str) -> None:
+    assert go_booleans([f"--cache={value}"], SWITCHES) == ["--cache=true"]
+
+
+@pytest.mark.parametrize("value", "0 f F FALSE false False".split())
+def test_what_go_calls_false(value: str) -> None:
+    assert go_booleans([f"--cache={value}"], SWITCHES) == ["--cache=false"]
+
+
+@pytest.mark.parametrize("value", ["", "yes", "no", "on", "2", "TrUe", " true", "true "])
+def test_what_go_calls_neither(value: str) -> None:
+    with pytest.raises(UsageError, match=r"--cache: .* is neither true nor false"):
+        go_booleans([f"--cache={value}"], SWITCHES)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ("--cache", "--cache=true"),
+        ("-f", "--force=true"),
+        ("-f=false", "--force=false"),
+        ("-fd x", "--force=true --destination=x"),
+        ("-ff", "--force=true --force=true"),
+        ("-d x", "--destination=x"),
+        ("-d=x", "--destination=x"),
+        ("-dx", "-dx"),
+        ("-d --cache", "--destination=--cache"),
+        ("--destination", "--destination"),
+        ("--cache false", "--cache=true false"),
+        ("-- --cache -f", "-- --cache -f"),
+        ("--cached --cache-dir=x", "--cached --cache-dir=x"),
+        ("-x --other y", "-x --other y"),
+    ],
+)
+def test_forms_of_flags_become_one(argv: str, expected: str) -> None:
+    assert go_booleans(argv.split(), SWITCHES, VALUED) == expected.split()
+
+
+# --- the environment -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "argv", "expected"),
+    [
+        ("true", (), True),
+        ("1", ("--no-push=false",), True),
+        ("false", ("--no-push",), False),
+        ("", ("--no-push",), True),
+        ("", (), False),
+    ],
+)
+def test_kaniko_no_push_wins_over_the_flag(
+    ended: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
+    argv: tuple[str, ...],
+    expected: bool,
+) -> None:
+    monkeypatch.setenv("KANIKO_NO_PUSH", value)
+    seen: list[Toys] = []
+    assert ended(toy(seen.append), *argv).status == 0
+    assert seen[0].no_push is expected
+
+
+def test_variable_that_is_wrong_is_named(ended: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KANIKO_NO_PUSH", "perhaps")
+    result = ended(toy(print))
+    assert result.status == 2
+    assert result.stderr == "error: KANIKO_NO_PUSH: 'perhaps' is neither true nor false\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"), [((), "/from/env"), (("--kaniko-dir=/from/flag",), "/from/flag")]
+)
+def test_flag_wins_over_kaniko_dir(
+    ended: Run, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...], expected: str
+) -> None:
+    monkeypatch.setenv("KANIKO_DIR", "/from/env")
+    seen: list[Toys] = []
+    assert ended(toy(seen.append), *argv).status == 0
+    assert seen[0].kaniko_dir == Path(expected)
+
+
+def test_build_argument_without_value_is_taken_from_the_environment(
+    ended: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAKEN", "from env")
+    monkeypatch.delenv("ABSENT", raising=False)
+    seen: list[Toys] = []
+    argv = ("--build-arg", "TAKEN", "--build-arg=ABSENT", "--build-arg", "GIVEN=here")
+    assert ended(toy(seen.append), *argv).status == 0
+    assert seen[0].build_arg == (("TAKEN", "from env"), ("ABSENT", None), ("GIVEN", "here"))
+
+
+# --- ends ----------------------------------------------------------------------------------
+
+
+class OddError(KanikoError):
+    exit_status = 42
+
+
+def test_error_is_told_with_notes_and_hint_and_gives_its_status(ended: Run) -> None:
+    error = OddError("it broke\n    here", hint="mend it")
+    error.add_note("in stage a")
+    error.add_note("in stage b")
+    assert ended(raising(error)) == Ended(
+        42,
+        "",
+        "error: it broke\n    here\nnote: in stage a\nnote: in stage b\nhint: mend it\n",
+    )
+
+
+def test_escape_sequences_of_others_do_not_reach_the_terminal(ended: Run) -> None:
+    assert ended(raising(KanikoError("a \x1b[2Jregistry"))).stderr == "error: a \\x1b[2Jregistry\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (MemoryError(), 1, "error: there is not enough memory\n"),
+        (
+            PermissionError(13, "Permission denied", "/a/file"),
+            1,
+            "error: cannot use /a/file: Permission denied\nhint: this user may not",
+        ),
+        (
+            OSError(24, "Too many open files"),
+            1,
+            "error: the system refused something: Too many open files\nhint: --verbosity=debug",
+        ),
+        (
+            TypeError("oops"),
+            1,
+            "error: unexpected TypeError: oops\nhint: this is a bug; run again with --verbosity=",
+        ),
+        (BrokenPipeError(32, "Broken pipe"), 1, "error: the system refused something"),
+    ],
+)
+def test_other_ends_are_told_without_traceback(
+    ended: Run, error: BaseException, status: int, words: str
+) -> None:
+    result = ended(raising(error))
+    assert result.status == status
+    assert result.stderr.startswith(words)
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("argv", ["--verbosity=debug", "--verbosity trace", "--verbosity DEBUG"])
+def test_traceback_of_a_bug_is_for_those_who_ask(ended: Run, argv: str) -> None:
+    result = ended(raising(TypeError("oops")), *argv.split())
+    assert result.stderr.startswith("Traceback")
+    assert result.stderr.endswith(
+        "error: unexpected TypeError: oops\nhint: this is a bug; report it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--log-format=json", "--count=x"),
+        ("--count=x", "--log-format", "JSON"),
+        ("--log-format=json", "--bare=maybe"),
+        ("--log-format=json", "--no-such-flag"),
+        ("--log-format=json", "--name"),
+    ],
+)
+def test_wrong_usage_is_told_in_json_too(ended: Run, argv: tuple[str, ...]) -> None:
+    result = ended(toy(print), *argv)
+    told = json.loads(result.stderr)
+    assert (result.status, told["level"], told["event"]) == (2, "error", "failed")
+    assert told["msg"]
+
+
+def test_errors_bear_the_time_where_lines_do(ended: Run) -> None:
+    result = ended(raising(KanikoError("no")), "--log-timestamp")
+    stamp, _, words = result.stderr.partition(" ")
+    assert words == "error: no\n"
+    assert stamp.endswith("Z")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_lets_everything_be_cleared_away(
+    ended: Run, tmp_path: Path, number: signal.Signals
+) -> None:
+    half = tmp_path / "half-written"
+
+    def play(_: Toys) -> None:
+        half.touch()
+        try:
+            os.kill(os.getpid(), number)
+            signal.pause()
+        finally:
+            # What does the clearing away is not disturbed by those who ask twice.
+            os.kill(os.getpid(), number)
+            half.unlink()
+
+    result = ended(toy(play))
+    assert result == Ended(128 + number, "", "error: interrupted\n")
+    assert not half.exists()
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_signal_that_is_ignored_stays_so(ended: Run) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert ended(toy(lambda _: os.kill(os.getpid(), signal.SIGHUP))).status == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_console_writes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    with console(LogOptions()) as progress:
+        progress(Noted("something"))
+    assert capsys.readouterr() == ("", "something\n")
+
+
+def test_console_is_quiet_where_stderr_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with console(LogOptions()) as progress:
+        progress(Noted("nobody hears it"))
+    assert run(raising(KanikoError("nor this")), [], name="toy") == 1
+
+
+# --- the programs --------------------------------------------------------------------------
+
+Given = tuple[BuildOptions, OutputOptions, CacheOptions, RegistryOptions]
+
+
+def executed(argv: Sequence[str]) -> Given:
+    """Return the options that kaniko-executor would build with."""
+    seen: list[Given] = []
+
+    def record(*given: Any, progress: object) -> None:
+        seen.append(given)
+
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        status = run(kaniko_executor.cli.application(record), argv, name="kaniko-executor")
+    assert status == 0, stderr.getvalue()
+    return seen[0]
+
+
+def test_command_lines_of_go_kaniko_are_understood() -> None:
+    """As they stand in many a CI file."""
+    building, output, cache, registry = executed(
+        [
+            "--context=dir:///workspace",
+            "--dockerfile",
+            "docker/Dockerfile",
+            "--destination=registry.example.com/team/app:1",
+            "-d=registry.example.com/team/app:latest",
+            "--build-arg=A=1",
+            "--build-arg",
+            "B=x=y",
+            "--cache=true",
+            "--cache-dir=/cache",
+            "--cache-ttl=24h",
+            "--customPlatform=linux/arm64",
+            "--insecure",
+            "--insecure-registry=a:5000",
+            "--insecure-registry=b:5000",
+            "--skip-tls-verify=false",
+            "--registry-certificate=registry.example.com=/ca.pem",
+            "--label",
+            "a=b",
+            "--no-push=0",
+            "--tarPath=/out/image.tar",
+            "--digest-file=",
+            "--push-retry=2",
+            "-v",
+            "warn",
+            "--log-format=text",
+        ]
+    )
+    assert building == BuildOptions(
+        context="dir:///workspace",
+        dockerfile="docker/Dockerfile",
+        build_arg=(("A", "1"), ("B", "x=y")),
+        custom_platform=Platform("linux", "arm64"),
+        cache=True,
+    )
+    assert output == OutputOptions(
+        destination=(
+            Reference.parse("registry.example.com/team/app:1"),
+            Reference.parse("registry.example.com/team/app:latest"),
+        ),
+        label=(("a", "b"),),
+        tar_path=Path("/out/image.tar"),
+    )
+    assert cache == CacheOptions(cache_ttl=timedelta(hours=24))
+    assert registry == RegistryOptions(
+        insecure=True,
+        insecure_registry=("a:5000", "b:5000"),
+        registry_certificate=(("registry.example.com", "/ca.pem"),),
+        push_retry=2,
+    )
+
+
+def test_short_flags_of_the_executor() -> None:
+    building, output, *_ = executed("-c . -f D -d app:1 -v error".split())
+    assert (building.context, building.dockerfile) == (".", "D")
+    assert output.destination == (Reference.parse("app:1"),)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_log_flags_are_the_same_in_both(ended: Run, program: str) -> None:
+    options = typer.main.get_command(PROGRAMS[program]).params
+    spellings = {spelling for option in options for spelling in option.opts}
+    assert {"-v", "--verbosity", "--log-format", "--log-timestamp"} <= spellings
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_has_every_option(ended: Run, program: str) -> None:
+    result = ended(PROGRAMS[program], "--help", name=program)
+    assert (result.status, result.stderr) == (0, "")
+    assert result.stdout == ended(PROGRAMS[program], "-h", name=program).stdout
+    for option in typer.main.get_command(PROGRAMS[program]).params:
+        for spelling in option.opts:
+            assert f"{spelling} " in f"{result.stdout} ".replace("\n", " ").replace(",", " ")
+
+
+@pytest.mark.parametrize(
+    ("program", "flag"), [(program, flag) for program in NOT_YET for flag in NOT_YET[program]]
+)
+def test_flags_of_go_kaniko_that_are_missing_are_refused_by_name(
+    ended: Run, program: str, flag: str
+) -> None:
+    result = ended(PROGRAMS[program], f"{flag}=x" if flag[1] == "-" else flag, name=program)
+    assert result.status == 2
+    error, hint = result.stderr.splitlines()
+    assert error == f"error: {flag} is a flag of kaniko that this version does not support yet"
+    assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_no_flag_is_both_there_and_missing(program: str) -> None:
+    options = typer.main.get_command(PROGRAMS[program]).params
+    assert not NOT_YET[program].keys() & {spelling for o in options for spelling in o.opts}
+
+
+def test_version_is_that_of_the_package(ended: Run) -> None:
+    result = ended(kaniko_executor.cli.app, "version")
+    assert result == Ended(0, f"kaniko-py version: {kaniko_core.__version__}\n", "")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert project["version"] == kaniko_core.__version__
+
+
+# Whatever these need must not be loaded before there is something to do.
+_LOADED = """
+import sys
+from {module}.__main__ import main
+sys.argv[1:] = {argv}
+status = main()
+print(status, *sorted({{name.partition(".")[0] for name in sys.modules}}), file=sys.stderr)
+"""
+_HEAVY = {"httpx", "oras", "requests", "rich", "isal", "dockerfile_parse", "filelock", "asyncio"}
+
+
+@pytest.mark.parametrize(
+    ("module", "argv", "status"),
+    [
+        ("kaniko_executor", ["--help"], 0),
+        ("kaniko_executor", ["version"], 0),
+        ("kaniko_executor", ["--no-such-flag"], 2),
+        ("kaniko_executor", [], 2),
+        ("kaniko_warmer", ["--help"], 0),
+    ],
+)
+def test_nothing_heavy_is_loaded_to_say_a_few_words(
+    module: str, argv: list[str], status: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LOADED.format(module=module, argv=argv)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ended_with, *loaded = done.stderr.splitlines()[-1].split()
+    assert int(ended_with) == status
+    assert not _HEAVY & set(loaded)
+
+
+def test_log_options_reach_the_console(capsys: pytest.CaptureFixture[str]) -> None:
+    def talk(*_: object, progress: Callable[[Noted], None]) -> None:
+        progress(Noted("something"))
+
+    app = kaniko_executor.cli.application(talk)
+    for flags, expected in (
+        (["--log-format=text"], "something\n"),
+        (["-v", "error"], ""),
+        (["--log-format=json"], '"msg": "something"'),
+    ):
+        assert run(app, ["--no-push", *flags], name="kaniko-executor") == 0
+        assert expected in capsys.readouterr().err
+
+
+def test_every_log_format_and_level_has_a_flag_value() -> None:
+    for value in (*LogFormat, *Verbosity):
+        flag = "--log-format" if isinstance(value, LogFormat) else "--verbosity"
+        executed(["--no-push", f"{flag}={value.value}"])
