@@ -29,9 +29,9 @@ def _build(
     progress: Progress,
 ) -> None:
     # Imported here, because --help and wrong options need none of it.
-    from kaniko_core import builder
+    from kaniko_core.builder.build import build
 
-    builder.build(building, output, cache, registry, progress=progress)
+    build(building, output, cache, registry, progress=progress)
 
 
 def application(build: Callable[..., None] = _build) -> typer.Typer:

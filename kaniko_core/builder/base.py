@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from kaniko_core.builder.plan import ImageBase
-from kaniko_core.cache.images import Freshness, ImageCache
-from kaniko_core.errors import NotFound, RegistryError
+from kaniko_core.cache.checked import with_spare
+from kaniko_core.cache.images import Freshness, ImageCache, Lookup
+from kaniko_core.errors import DiskError, KanikoError, NotFound, RegistryError
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image
 from kaniko_core.progress import Noted, Progress, Warned
@@ -47,9 +49,14 @@ class BaseImages:
             lock = self._locks.setdefault(wanted, threading.Lock())
         with lock:
             if wanted not in self._found:
-                cached = self._lookup.find(wanted) if self._lookup else None
-                self._found[wanted] = cached or self._pull(wanted)
+                self._found[wanted] = self._find(wanted)
             return self._found[wanted]
+
+    def _find(self, wanted: ImageBase) -> Image:
+        if self._lookup is None:
+            return self._pull(wanted)
+        cached = self._lookup.find(wanted)
+        return cached or self._lookup.instead_of(wanted, self._pull(wanted))
 
     def _pull(self, wanted: ImageBase) -> Image:
         image = self._registry.get(wanted.reference, wanted.platform)
@@ -79,14 +86,41 @@ class _CachedImages:
         known = self._known(wanted)
         found = self.cache.look_up(known.digest)
         if found.freshness is Freshness.FRESH or (known.offline and found.image is not None):
-            self.progress(Noted(f"{wanted.name} is in the cache ({known.digest})"))
-            return found.image
+            return self._used(wanted, found)
         message = self.cache.explain(found, wanted.name)
         if found.freshness in (Freshness.DAMAGED, Freshness.UNREADABLE):
             self.progress(Warned(message))
         else:
             self.progress(Noted(message))
         return None
+
+    def instead_of(self, wanted: ImageBase, image: Image) -> Image:
+        """Return the cached form of *image*, from the registry, if there is a good one.
+
+        Nobody may have noted which image of an index it is, as when Go kaniko warmed it.
+        """
+        found = self.cache.look_up(image.digest)
+        return self._used(wanted, found) if found.freshness is Freshness.FRESH else image
+
+    def _used(self, wanted: ImageBase, found: Lookup) -> Image:
+        assert found.image is not None
+
+        def spare() -> Image:
+            reference = replace(wanted.reference, tag=None, digest=found.digest)
+            image = self.registry.get(reference, wanted.platform)
+            if image is None:
+                raise _missing(wanted)
+            return image
+
+        def damaged(error: KanikoError) -> None:
+            bad = replace(found, freshness=Freshness.DAMAGED, detail=str(error))
+            self.progress(Warned(self.cache.explain(bad, wanted.name)))
+            # Without the entry, the next run of the warmer fetches the image anew.
+            with suppress(DiskError):
+                self.cache.remove(found.digest)
+
+        self.progress(Noted(f"{wanted.name} is in the cache ({found.digest})"))
+        return with_spare(found.image, spare, damaged)
 
     def _known(self, wanted: ImageBase) -> _Known:
         """Ask as little as can be: nothing for a digest, one HEAD for a tag."""

@@ -149,9 +149,8 @@ def _target(dockerfile: Dockerfile, target: str) -> int:
         return int(target)
     names = [stage.start.name for stage in stages if stage.start.name]
     close = difflib.get_close_matches(target.lower(), names, 1)
-    hint = (
-        f"did you mean {close[0]}?" if close else f"it has {', '.join(names) or 'no named stages'}"
-    )
+    there = f"its stages are {', '.join(names)}" if names else "none of its stages has a name"
+    hint = f"did you mean {close[0]}?" if close else there
     raise UsageError(f"{dockerfile.path} has no stage named {target!r}", hint=hint)
 
 

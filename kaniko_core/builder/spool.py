@@ -15,8 +15,8 @@ from typing import BinaryIO, cast
 from kaniko_core.errors import disk_errors
 from kaniko_core.oci.digest import Digest, VerifyingReader
 from kaniko_core.oci.image import Image, Layer
-from kaniko_core.oci.layer import FileLayer
 from kaniko_core.oci.spec import Descriptor
+from kaniko_core.registry.client import RemoteLayer
 
 _PIECE = 1 << 20
 
@@ -60,7 +60,7 @@ class SpooledLayer:
 def spooled(image: Image, fresh: Callable[[], Path]) -> Image:
     """Return *image* with its remote layers spooled to paths that *fresh* gives."""
     layers = tuple(
-        layer if isinstance(layer, FileLayer) else SpooledLayer(layer, fresh())
+        SpooledLayer(layer, fresh()) if isinstance(layer, RemoteLayer) else layer
         for layer in image.layers
     )
     return Image(image.raw_manifest, image.raw_config, layers)

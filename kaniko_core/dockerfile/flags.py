@@ -142,5 +142,5 @@ def _unknown(instruction: str, name: str, known: Mapping[str, bool]) -> UsageErr
     elif known:
         hint = f"it has {', '.join(f'--{flag}' for flag in known)}"
     else:
-        hint = "it has no flags"
+        hint = "it has no flags; what follows -- is none"
     return UsageError(f"{instruction} has no flag --{name}", hint=hint)

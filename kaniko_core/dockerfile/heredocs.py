@@ -47,7 +47,7 @@ def opening(word: str) -> Opening | None:
         quoted = Lexer(_ESCAPE, skip_unset=True, raw_quotes=True).expand(match[3], {})
     except WordError:
         return None
-    if len(names) != 1 or not names[0]:
+    if len(names) != 1:
         return None
     # Any quote that is gone was there to say: take the body as it is.
     expand = _quotes(quoted) == _quotes(names[0])

@@ -210,23 +210,25 @@ def _run(text: _Text, _: str) -> Run:
 
 def _sources(text: _Text) -> tuple[tuple[str, ...], str]:
     """Return sources and destination; a here-document is ``<<NAME`` among the sources."""
-    words = list(text.paths)
-    waiting = [heredoc.name for heredoc in text.line.heredocs]
-    found: list[str] = []
-    while words and waiting:
-        word = words.pop(0)
-        if _OPENS.fullmatch(word) and words:
-            word += words.pop(0)
+    names = {heredoc.name for heredoc in text.line.heredocs}
+    waiting = list(text.paths)
+    words: list[str] = []
+    inline = False
+    while waiting:
+        word = waiting.pop(0)
+        if names and _OPENS.fullmatch(word) and waiting:
+            word += waiting.pop(0)
         start = opening(word)
-        found.append(word if start is None else f"<<{waiting.pop(0)}")
-    if len(found) + len(words) < 2:
+        inline = start is not None and start.name in names
+        words.append(f"<<{start.name}" if start is not None and inline else word)
+    if len(words) < 2:
         raise UsageError(
             f"{text.name} requires at least two arguments",
             hint=f"write it as {text.name} SOURCE DESTINATION",
         )
-    if not words:
+    if inline:
         raise UsageError(f"a here-document cannot be the destination of {text.name}")
-    return (*found, *words[:-1]), words[-1]
+    return tuple(words[:-1]), words[-1]
 
 
 def _copy(text: _Text, _: str) -> Copy:

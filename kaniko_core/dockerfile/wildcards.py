@@ -10,12 +10,13 @@ from functools import lru_cache
 
 from kaniko_core.errors import UsageError
 
-_MAGIC = frozenset("*?[\\")
+# An escaped character does not make a pattern: "a\*" is the name of a file, as in BuildKit.
+_WILD = re.compile(r"(?:[^\\]|\\.)*?[*?\[]", re.DOTALL)
 
 
 def has_wildcard(pattern: str) -> bool:
     """Whether *pattern* is more than a plain name."""
-    return not _MAGIC.isdisjoint(pattern)
+    return _WILD.match(pattern) is not None
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -77,35 +77,33 @@ class Lexer:
 
 
 class _Words:
-    """Collects characters into words."""
+    """Collects characters into words; an empty one, such as ``''``, is none."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
         self._current = ""
-        self._inside = False
 
     def split(self, text: str) -> None:
         """Add characters that end a word where they are white space."""
         for character in text:
-            if character.isspace():
-                if not _HEREDOC.fullmatch(self._current):
-                    self.end()
-            else:
-                self.keep(character)
+            if not character.isspace():
+                self._current += character
+            elif not _HEREDOC.fullmatch(self._current):
+                self.end()
 
     def keep(self, text: str) -> None:
         """Add characters that are part of a word whatever they are."""
-        self._inside = True
         self._current += text
 
     def forget(self) -> None:
         """Drop the word that is not complete yet."""
-        self._current, self._inside = "", False
+        self._current = ""
 
     def end(self) -> None:
-        if self._inside:
+        """Complete the present word."""
+        if self._current:
             self.found.append(self._current)
-            self._current, self._inside = "", False
+            self._current = ""
 
 
 @dataclass(slots=True)

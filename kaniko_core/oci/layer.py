@@ -72,34 +72,22 @@ class FileLayer:
         )
 
 
-class _Slice(io.RawIOBase):
-    """Some bytes of a file, from an offset."""
+class _Slice:
+    """Some bytes of a file, from an offset: all of a stream that verifying needs."""
 
     def __init__(self, file: io.FileIO, offset: int, size: int) -> None:
-        super().__init__()
         self._file = file
         self._left = size
         file.seek(offset)
 
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        wanted = self._left if size is None or size < 0 else min(size, self._left)
+    def read(self, size: int) -> bytes:
         with disk_errors("read", str(self._file.name)):
-            data = self._file.read(wanted)
+            data = self._file.read(min(size, self._left))
         self._left -= len(data)
         return data
 
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
     def close(self) -> None:
         self._file.close()
-        super().close()
 
 
 def write_layer(

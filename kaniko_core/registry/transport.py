@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 USER_AGENT = "kaniko-py/0.1"
 # Seconds. A registry that puts a large blob together in an object store is silent for long.
 _CONNECT, _READ, _READ_AFTER_WRITING, _WRITE, _PROBE = 10.0, 60.0, 300.0, 60.0, 5.0
-# Bytes asked of a socket at once; httpcore's 64 KiB cost a tenth of the speed.
-_SOCKET_READ = 1 << 20
 Body = bytes | Iterator[bytes] | None
 
 
@@ -157,12 +155,10 @@ def _new_client(trust: Trust) -> httpx.Client:
     from http.cookiejar import CookieJar, DefaultCookiePolicy
 
     import httpx
-    from httpcore import HTTP11Connection
 
     # Both log URLs, and those of blobs carry signatures.
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    HTTP11Connection.READ_NUM_BYTES = _SOCKET_READ
     return httpx.Client(
         verify=tls_context(trust),
         headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},

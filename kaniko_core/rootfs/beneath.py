@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from errno import ENODATA, ENOTDIR, ENOTSUP
+from errno import ENODATA, ENOTSUP
 from pathlib import Path
 
 
@@ -108,9 +108,5 @@ def _prefixes(path: bytes) -> list[bytes]:
 def _lstat(host_path: bytes) -> os.stat_result | None:
     try:
         return os.stat(host_path, follow_symlinks=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
-        if error.errno == ENOTDIR:
-            return None
-        raise

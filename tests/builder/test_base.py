@@ -152,7 +152,7 @@ def test_refusal_is_not_taken_for_absence(warmed: ImageCache) -> None:
 
 
 def test_image_that_is_nowhere(options: CacheOptions) -> None:
-    with pytest.raises(NotFound, match="there is no image registry.example/team/base:1"):
+    with pytest.raises(NotFound, match=r"there is no image registry\.example/team/base:1"):
         finder(FakeRegistry(), ImageCache(options), Seen()).find(WANTED)
 
 

@@ -12,7 +12,13 @@ import pytest
 from kaniko_core.builder.spool import SpooledLayer, spooled
 from kaniko_core.errors import DigestMismatch
 from kaniko_core.oci.layer import write_layer
+from kaniko_core.oci.reference import Reference
+from kaniko_core.progress import silent
+from kaniko_core.registry.client import Registry
+from kaniko_core.registry.download import Downloads
 from tests.samples import image, layer
+
+REFERENCE = Reference.parse("registry.example/base:1")
 
 
 def test_fetched_once_by_several_threads(tmp_path: Path) -> None:
@@ -43,9 +49,14 @@ def test_wrong_bytes_are_not_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "0").exists()
 
 
-def test_local_layers_are_left_as_they_are(tmp_path: Path) -> None:
+def test_only_remote_layers_are_spooled(tmp_path: Path) -> None:
     local = write_layer([], tmp_path / "blob", docker=False)
-    remote = layer({"a": b"b"})
-    kept = spooled(image(local, remote), lambda: tmp_path / "0")  # type: ignore[arg-type]
+    far = layer({"a": b"b"})
+    with Registry() as registry:
+        downloads = Downloads(registry._session, silent)
+        remote = downloads.layer(REFERENCE, far.descriptor, far.diff_id)
+        built = image(local, remote)  # type: ignore[arg-type]
+        kept = spooled(built, lambda: tmp_path / "0")
     assert kept.layers[0] is local
     assert isinstance(kept.layers[1], SpooledLayer)
+    assert kept.digest == built.digest

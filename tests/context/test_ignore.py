@@ -44,6 +44,11 @@ def test_an_ignore_file_is_read_as_in_the_table() -> None:
     )
 
 
+def test_paths_are_tidied() -> None:
+    text = "a/../b\n/../c\n../d\n../../e\na/./f//g/\n"
+    assert read_ignore_file(text) == ("b", "c", "../d", "../../e", "a/f/g")
+
+
 def test_no_patterns_ignore_nothing() -> None:
     assert not IgnorePatterns().ignored("a/b")
     assert not IgnorePatterns(["", "  "]).ignored("a")

@@ -203,7 +203,7 @@ def test_add_with_every_flag() -> None:
         (r"ENV a=b\ c d=", (("a", r"b\ c"), ("d", ""))),
         ("ENV a='\\' b=c", (("a", "'\\'"), ("b", "c"))),
         ('ENV a="\\"" b=c\\\\', (("a", '"\\""'), ("b", "c\\\\"))),
-        ("ENV a=b=c", (("a", "b=c"),)),
+        ("ENV a=b=c   d=\t", (("a", "b=c"), ("d", ""))),
     ],
 )
 def test_env_in_both_forms(text: str, pairs: tuple[tuple[str, str], ...]) -> None:
@@ -475,6 +475,8 @@ def test_several_heredocs_follow_each_other() -> None:
 
 def test_copy_takes_a_heredoc_whose_name_stands_apart() -> None:
     assert one("COPY << E /dest\nE").sources == ("<<E",)
+    assert one("COPY <<'a b' <<E /dest\na b\nE").sources == ("<<'a", "b'", "<<E")
+    assert one("COPY << E").sources == ("<<",)
 
 
 def test_a_heredoc_keeps_its_line_ends() -> None:

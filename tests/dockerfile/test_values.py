@@ -159,14 +159,20 @@ def test_a_mode_that_is_none_says_what_one_looks_like() -> None:
 
 
 def test_a_plain_name_is_no_pattern() -> None:
-    assert not has_wildcard("src/main.py")
-    assert all(map(has_wildcard, ("*.py", "?", "[ab]", "\\*")))
+    assert not any(map(has_wildcard, ("src/main.py", "a\\*b", "a\\", "a]")))
+    assert all(map(has_wildcard, ("*.py", "a?", "[ab]", "\\\\*", "\\*?")))
 
 
 def test_a_wildcard_stops_at_a_slash() -> None:
     assert matches("*.py", "main.py")
     assert not matches("*.py", "src/main.py")
     assert matches("src/*/[!a]", "src/x/!")
+
+
+def test_a_range_that_runs_backwards_matches_nothing() -> None:
+    assert not matches("[z-a]", "b")
+    assert matches("[^z-a]", "b")
+    assert matches("[z-ab]", "b")
 
 
 PARSERS: dict[str, Callable[[str], object]] = {

@@ -246,6 +246,17 @@ def test_same_entries_give_same_bytes_without_names_of_users() -> None:
     assert not {"atime", "ctime"} & set(member.pax_headers)
 
 
+def test_sizes_beyond_ustar_get_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    path.touch()
+    os.truncate(path, 1 << 34)
+    chunks = tar_stream([Entry(b"f", Kind.FILE, size=1 << 34, content=os.fsencode(path))])
+    stream = io.BytesIO(next(iter(chunks)))
+    entry, content = next(read_entries(stream))
+    assert entry.size == 1 << 34
+    assert content.read(1000) == bytes(1000)
+
+
 def test_xattrs_are_sorted() -> None:
     one = file(b"f", xattrs={b"user.b": b"2", b"user.a": b"1"})
     two = file(b"f", xattrs={b"user.a": b"1", b"user.b": b"2"})
@@ -339,6 +350,14 @@ def test_reads_what_is_too_large_for_ustar(format_: int) -> None:
     assert (first.uid, first.gid) == (3_000_000, 4_000_000_000)
     assert first.mtime_ns == 10**11 * SECOND
     assert (second.name, second.link) == (b"link", b"t" * 500)
+
+
+def test_reads_names_that_are_split_in_two() -> None:
+    name = b"p" * 120 + b"/" + b"n" * 90
+    (entry,) = (
+        e for e, _ in read(made([(tarfile.TarInfo(name.decode()), b"")], tarfile.USTAR_FORMAT))
+    )
+    assert entry.name == name
 
 
 def test_reads_negative_base_256_times() -> None:
@@ -564,6 +583,7 @@ def test_signed_checksums_of_old_tars_are_accepted() -> None:
         pytest.param(header(mtime=b"\x80" + b"\xff" * 11), id="time"),
         pytest.param(header(type_flag=b"Q"), id="type"),
         pytest.param(header(b".", b"0"), id="no name"),
+        pytest.param(header(b""), id="empty name"),
         pytest.param(header(type_flag=b"2"), id="symlink to nothing"),
         pytest.param(header(type_flag=b"1"), id="hard link to nothing"),
         pytest.param(header(b"x", b"x", size=b"00000000005") + b"hello".ljust(512), id="record"),
@@ -594,6 +614,8 @@ def test_nonsense_is_refused_with_a_sentence(data: bytes) -> None:
         ((b"GNU.sparse.map", b"0,512"),),
         ((b"GNU.sparse.major", b"2"), (b"GNU.sparse.minor", b"0")),
         ((b"GNU.sparse.major", b"1"), (b"GNU.sparse.realsize", b"5")),
+        ((b"GNU.sparse.size", b"5"), (b"GNU.sparse.map", b"1")),
+        ((b"GNU.sparse.size", b"99999999999999999999"), (b"GNU.sparse.map", b"0,512")),
     ],
 )
 def test_impossible_maps_of_sparse_files_are_refused(
@@ -602,6 +624,33 @@ def test_impossible_maps_of_sparse_files_are_refused(
     data = pax(*sparse) + header(size=b"00000001000") + b"x" * 512
     with pytest.raises(ContentError):
         read(data)
+
+
+def test_maps_of_sparse_files_are_bounded() -> None:
+    """A hostile map must not fill the memory."""
+    records = pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.realsize", b"5"))
+    endless = b"9999999999\n".ljust(512, b"1") + b"\n" * (2 << 20)
+    with pytest.raises(ContentError, match="too large a map"):
+        read(records + header(size=b"%011o" % len(endless)) + endless)
+
+
+def old_sparse(more: bool) -> bytes:
+    """Return the header of GNU's first sparse format, with a full map."""
+    block = bytearray(header(type_flag=b"S", magic=b"ustar  \0"))
+    block[386:482] = b"".join(b"%011o\0%011o\0" % (n, 0) for n in range(4))
+    block[482], block[483:495] = more, b"%011o\0" % 1000
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def test_blocks_of_old_sparse_maps_are_bounded() -> None:
+    block = b"".join(b"%011o\0%011o\0" % (n, 0) for n in range(21)) + b"\1" + bytes(7)
+    assert only(old_sparse(more=False)).size == 1000
+    with pytest.raises(ContentError, match="middle of an entry"):
+        read(old_sparse(more=True) + block[:100])
+    with pytest.raises(ContentError, match="too large a map"):
+        read(old_sparse(more=True) + block * 5000)
 
 
 @given(st.binary(max_size=1600))

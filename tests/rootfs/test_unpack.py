@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kaniko_core.errors import ContentError, DiskError
@@ -148,6 +148,16 @@ def test_a_large_file_is_whole(tmp_path: Path) -> None:
     put(tmp_path / "out", file(b"before", b"1"), file(b"large", data), file(b"after", b"2"))
     assert (tmp_path / "out/large").read_bytes() == data
     assert (tmp_path / "out/after").read_bytes() == b"2"
+
+
+def test_a_file_is_whole_where_the_disk_takes_a_little_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:100]))
+    data = os.urandom(1050)
+    put(tmp_path / "out", file(b"f", data))
+    assert (tmp_path / "out/f").read_bytes() == data
 
 
 def test_more_directories_than_may_be_open(tmp_path: Path) -> None:
@@ -733,6 +743,16 @@ _layers = st.lists(st.lists(_entry, max_size=7).map(_only_one_each), min_size=1,
 
 
 @given(_layers)
+@example([[file(b"a/a")], [whiteout(b"a/a"), whiteout(b"a")]])
+@example([[file(b"b/a/b")], [whiteout(b"b/a/b"), opaque(b"b")]])
+@example([[file(b"b/a/b")], [whiteout(b"b/a/b"), file(b"b/b"), file(b"b/c/d"), whiteout(b"b")]])
+@example([[file(b"a/b"), symlink(b"b", b"a")], [file(b"a"), file(b"b/a/b")]])
+@example(
+    [[symlink(b"a/a", b"/b")], [opaque(b"a/a"), directory(b"a"), whiteout(b"a"), file(b"a/a/a")]]
+)
+@example([[symlink(b"a", b"b")], [file(b"a/one"), whiteout(b"a"), file(b"a/two")]])
+@example([[file(b"a/a"), whiteout(b"a/b"), symlink(b"a", b"a")]])
+@example([[file(b"x")], [symlink(b"a", b"b"), file(b"a/x"), file(b"a"), file(b"a/x")]])
 @settings(max_examples=150, deadline=None)
 def test_applying_and_stacking_give_the_same_tree(
     tmp_path_factory: pytest.TempPathFactory, layers: list[list[Entry]]
