@@ -20,6 +20,7 @@ from kaniko_core.builder.workspace import open_workspace
 from kaniko_core.cache.images import ImageCache
 from kaniko_core.context import open_context
 from kaniko_core.dockerfile.parser import parse_dockerfile
+from kaniko_core.dockerfile.scope import unused_build_args
 from kaniko_core.dockerfile.stages import Dockerfile
 from kaniko_core.dockerfile.support import refuse_unsupported
 from kaniko_core.oci.image import Image, compose
@@ -86,6 +87,8 @@ def _given(build: BuildOptions) -> dict[str, str]:
 def _planned(dockerfile: Dockerfile, build: BuildOptions, progress: Progress) -> Plan:
     for check in dockerfile.warnings:
         progress(Warned(f"{dockerfile.path}:{check.line}: {check.message} ({check.rule})"))
+    for name in unused_build_args(dockerfile, (name for name, _ in build.build_arg)):
+        progress(Warned(f"--build-arg {name} has no effect: {dockerfile.path} has no ARG {name}"))
     plan = make_plan(
         dockerfile,
         target=build.target,

@@ -7,6 +7,7 @@ stages and images it copies from. Nothing has been fetched yet.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -145,13 +146,19 @@ def _target(dockerfile: Dockerfile, target: str) -> int:
     found = _stage_named(target, stages)
     if found is not None:
         return found
-    if target.isdigit() and int(target) < len(stages):
-        return int(target)
+    number = _number(target)
+    if number is not None and number < len(stages):
+        return number
     names = [stage.start.name for stage in stages if stage.start.name]
     close = difflib.get_close_matches(target.lower(), names, 1)
     there = f"its stages are {', '.join(names)}" if names else "none of its stages has a name"
     hint = f"did you mean {close[0]}?" if close else there
     raise UsageError(f"{dockerfile.path} has no stage named {target!r}", hint=hint)
+
+
+def _number(text: str) -> int | None:
+    """Return the number of a stage; no Dockerfile has more than some thousands."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
 
 def _stage_named(name: str, stages: Iterable[Stage]) -> int | None:
@@ -214,10 +221,11 @@ class _Planner:
         number = _stage_named(name, earlier)
         if number is not None:
             return StageBase(number)
-        if name.isdigit():
-            if int(name) >= len(earlier):
+        index = _number(name)
+        if index is not None:
+            if index >= len(earlier):
                 raise _at(copy, f"there is no stage {name} before this one to copy from", None)
-            return StageBase(int(name))
+            return StageBase(index)
         if "$" in name:
             raise _at(
                 copy,

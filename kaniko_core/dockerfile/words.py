@@ -147,17 +147,14 @@ class _Scan:
                 words.end()
                 return "".join(text), words.found
             if character in quotes:
-                nested = self.nested
                 part = self._single() if character == "'" else self._double()
-                if self.nested != nested:
-                    words.forget()
                 words.keep(part)
             elif character == "$":
                 nested = self.nested
                 part = self._dollar()
                 if self.nested != nested:
-                    # BuildKit forgets a word begun before a substitution with an operand; EXPOSE
-                    # and others depend on its splitting, so it is the same here.
+                    # BuildKit forgets a word begun before a substitution with an operand; only
+                    # EXPOSE asks for words, and means the same here.
                     words.forget()
                 words.split(part)
             else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from kaniko_core.errors import ContentError, disk_error
@@ -85,7 +85,7 @@ class _Content(io.RawIOBase):
         return count
 
 
-def tar_stream(entries: Iterable[Entry]) -> Iterator[bytes]:
+def tar_stream(entries: Iterable[Entry]) -> Generator[bytes, None, None]:
     """Yield the tar of *entries*, in their order, in chunks of ``CHUNK`` bytes.
 
     Raises:

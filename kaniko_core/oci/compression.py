@@ -16,8 +16,7 @@ import lzma
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
 from enum import Enum
 from struct import Struct
 from types import ModuleType
@@ -27,6 +26,8 @@ from kaniko_core.errors import ContentError
 from kaniko_core.oci.spec import MediaType
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 # How much of the tar is compressed as one block, in bytes. Part of the output's identity.
@@ -67,18 +68,16 @@ class Compression(Enum):
 
         Docker has none for zstd; its readers accept OCI's.
         """
-        match self:
-            case Compression.NONE:
-                return MediaType.DOCKER_LAYER if docker else MediaType.OCI_LAYER
-            case Compression.GZIP:
-                return MediaType.DOCKER_LAYER_GZIP if docker else MediaType.OCI_LAYER_GZIP
-            case Compression.ZSTD:
-                return MediaType.OCI_LAYER_ZSTD
+        if self is Compression.ZSTD:
+            return MediaType.OCI_LAYER_ZSTD
+        if self is Compression.GZIP:
+            return MediaType.DOCKER_LAYER_GZIP if docker else MediaType.OCI_LAYER_GZIP
+        return MediaType.DOCKER_LAYER if docker else MediaType.OCI_LAYER
 
 
 def compressed(
     blocks: Iterable[bytes], compression: Compression, level: int | None = None
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield *blocks* compressed, by other threads while the caller works on what it was given.
 
     The output depends on the joined input alone. Closing the iterator ends the threads.
@@ -90,16 +89,14 @@ def compressed(
     """
     if level is not None and level < 0:
         level = None
-    match compression:
-        case Compression.NONE:
-            return iter(blocks)
-        case Compression.GZIP:
-            return _gzipped(blocks, _GZIP_LEVEL if level is None else min(level, 9))
-        case Compression.ZSTD:
-            return _zstandard(blocks, _ZSTD_LEVEL if level is None else max(1, level))
+    if compression is Compression.ZSTD:
+        return _zstandard(blocks, _ZSTD_LEVEL if level is None else max(1, level))
+    if compression is Compression.GZIP:
+        return _gzipped(blocks, _GZIP_LEVEL if level is None else min(level, 9))
+    return (block for block in blocks)
 
 
-def _gzipped(blocks: Iterable[bytes], level: int) -> Iterator[bytes]:
+def _gzipped(blocks: Iterable[bytes], level: int) -> Generator[bytes, None, None]:
     compress, crc32 = _deflate(level)
     crc = length = 0
 
@@ -137,7 +134,7 @@ def _isal_or_zlib() -> ModuleType:
     return isal_zlib
 
 
-def _zstandard(blocks: Iterable[bytes], level: int) -> Iterator[bytes]:
+def _zstandard(blocks: Iterable[bytes], level: int) -> Generator[bytes, None, None]:
     try:
         from compression.zstd import ZstdCompressor  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
@@ -172,6 +169,8 @@ def _in_order(
     work: Callable[[bytes], bytes], blocks: Iterable[bytes], threads: int
 ) -> Iterator[bytes]:
     """Yield ``work(block)`` for each block in order; only a few are under way at a time."""
+    from concurrent.futures import ThreadPoolExecutor
+
     pending: deque[Future[bytes]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="compress")
     try:

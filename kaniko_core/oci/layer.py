@@ -13,8 +13,8 @@ import hashlib
 import io
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
@@ -29,6 +29,8 @@ from kaniko_core.oci.image import Layer
 from kaniko_core.oci.spec import Descriptor
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from _typeshed import WriteableBuffer
 
 # Bytes that are read from a layer at a time, and chunks that may wait for the caller.
@@ -113,6 +115,8 @@ def write_layer(
         ContentError: a file changed while it was read, or cannot be stored in a layer.
         DiskError: *path* cannot be written, or a file not be read.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     tar_hash, blob_hash = hashlib.sha256(), hashlib.sha256()
     size = 0
     with (
@@ -121,15 +125,12 @@ def write_layer(
         replacing(path, durable=False) as file,
     ):
         blocks = _hashed(tar_stream(entries), tar_hash, hashing, moved)
-        pieces = compressed(blocks, compression, level)
-        try:
+        # Closed now and not when they are collected: they own threads and files.
+        with closing(blocks), closing(compressed(blocks, compression, level)) as pieces:
             for piece in pieces:
                 blob_hash.update(piece)
                 file.write(piece)
                 size += len(piece)
-        finally:
-            _close(pieces)
-            _close(blocks)
     digest = Digest("sha256", blob_hash.hexdigest())
     diff_id = Digest("sha256", tar_hash.hexdigest())
     return FileLayer(path, Descriptor(compression.layer_media_type(docker), digest, size), diff_id)
@@ -144,7 +145,7 @@ def _hashed(
     state: _Hash,
     hashing: ThreadPoolExecutor,
     moved: Callable[[int], None] | None = None,
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Pass *blocks* on while a thread puts them into *state*; at the end, all are in."""
     pending: deque[Future[None]] = deque()
     done = 0
@@ -158,13 +159,6 @@ def _hashed(
             moved(done)
     for future in pending:
         future.result()
-
-
-def _close(iterator: Iterator[bytes]) -> None:
-    """End a generator now, not when it is collected: it may own threads or files."""
-    close = getattr(iterator, "close", None)
-    if close is not None:
-        close()
 
 
 def open_tar(layer: Layer) -> BinaryIO:
@@ -188,8 +182,10 @@ def open_entries(entries: Iterable[Entry]) -> BinaryIO:
     return cast(BinaryIO, _ReadAhead(tar_stream(entries)))
 
 
-def _tar_chunks(layer: Layer) -> Iterator[bytes]:
+def _tar_chunks(layer: Layer) -> Generator[bytes, None, None]:
     """Yield the uncompressed tar of *layer*; its end has been verified."""
+    from concurrent.futures import ThreadPoolExecutor
+
     state = hashlib.new(layer.diff_id.algorithm)
     with (
         ThreadPoolExecutor(1, thread_name_prefix="hash") as hashing,
@@ -216,18 +212,18 @@ class _Shared:
         self.stopped = False
 
 
-def _read_all(chunks: Iterator[bytes], shared: _Shared) -> None:
+def _read_all(chunks: Generator[bytes, None, None], shared: _Shared) -> None:
     """Put *chunks* into *shared* until they end, fail or are not wanted any more."""
     try:
-        for chunk in chunks:
-            with shared.changed:
-                while len(shared.chunks) >= _CHUNKS_AHEAD and not shared.stopped:
-                    shared.changed.wait()
-                if shared.stopped:
-                    break
-                shared.chunks.append(chunk)
-                shared.changed.notify()
-        _close(chunks)
+        with closing(chunks):
+            for chunk in chunks:
+                with shared.changed:
+                    while len(shared.chunks) >= _CHUNKS_AHEAD and not shared.stopped:
+                        shared.changed.wait()
+                    if shared.stopped:
+                        break
+                    shared.chunks.append(chunk)
+                    shared.changed.notify()
     except BaseException as error:
         shared.error = error
     finally:
@@ -242,7 +238,7 @@ class _ReadAhead(io.RawIOBase):
     The thread knows nothing of this object, so that forgetting it closes it.
     """
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, chunks: Generator[bytes, None, None]) -> None:
         super().__init__()
         self._shared = _Shared()
         self._rest = b""

@@ -8,10 +8,6 @@ libarchive (``LIBARCHIVE.xattr.``) and GNU tar (``GNU.sparse.``) added.
 
 from __future__ import annotations
 
-import base64
-from binascii import Error as Base64Error
-from urllib.parse import unquote_to_bytes
-
 from kaniko_core.errors import ContentError
 from kaniko_core.oci import tarheader
 from kaniko_core.oci.entry import Entry
@@ -85,10 +81,7 @@ def extend(entry: Entry, extended: dict[bytes, bytes]) -> None:
             name = _decoded_key(key.removeprefix(_XATTR))
             entry.xattrs[name] = value
         elif key.startswith(_LIBARCHIVE_XATTR):
-            name = unquote_to_bytes(key.removeprefix(_LIBARCHIVE_XATTR))
-            # SCHILY.xattr holds the same value, and its length is exact.
-            if name not in entry.xattrs:
-                entry.xattrs[name] = _base64(value)
+            _add_xattr(entry, key.removeprefix(_LIBARCHIVE_XATTR), value)
         elif not value:
             continue  # an empty record takes a global one back
         elif key == b"path":
@@ -108,11 +101,16 @@ def extend(entry: Entry, extended: dict[bytes, bytes]) -> None:
         entry.name = extended[b"GNU.sparse.name"]
 
 
-def _base64(value: bytes) -> bytes:
+def _add_xattr(entry: Entry, key: bytes, value: bytes) -> None:
+    """Add an extended attribute as libarchive encodes it, unless SCHILY.xattr gave it already."""
+    import base64
+    from urllib.parse import unquote_to_bytes
+
     try:
-        return base64.b64decode(value + b"=" * (-len(value) % 4))
-    except Base64Error:
+        decoded = base64.b64decode(value + b"=" * (-len(value) % 4))
+    except ValueError:
         raise ContentError("the tar archive is damaged: a LIBARCHIVE.xattr is not base64") from None
+    entry.xattrs.setdefault(unquote_to_bytes(key), decoded)
 
 
 def blocks(pairs: list[tuple[bytes, bytes]]) -> bytes:

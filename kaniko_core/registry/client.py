@@ -58,13 +58,10 @@ class Registry:
     ) -> None:
         options = options or RegistryOptions()
         self._progress = progress
-        self._stopped = threading.Event()
         self._transport = Transport(HostRules.of(options, push=push))
+        retries = options.push_retry if push else options.image_download_retry
         self._session = Session(
-            self._transport,
-            keychain or DockerKeychain(),
-            pacing=pacing or Pacing(options.push_retry if push else options.image_download_retry),
-            stopped=self._stopped,
+            self._transport, keychain or DockerKeychain(), pacing or Pacing(retries)
         )
         self._manifests = Manifests(self._session)
         self._downloads = Downloads(self._session, progress)
@@ -149,7 +146,7 @@ class Registry:
 
     def cancel(self) -> None:
         """End what other threads are doing here: their waiting now, transfers at the next piece."""
-        self._stopped.set()
+        self._session.stop()
 
     def close(self) -> None:
         """Cancel everything and close the connections."""

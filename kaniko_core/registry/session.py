@@ -66,21 +66,13 @@ class Session:
         transport: closed by whoever made it.
         keychain: where credentials come from.
         pacing: how often a request is tried again, and when.
-        stopped: set to end waiting and transfers early.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        keychain: Keychain,
-        *,
-        pacing: Pacing,
-        stopped: threading.Event,
-    ) -> None:
+    def __init__(self, transport: Transport, keychain: Keychain, pacing: Pacing) -> None:
         self._transport = transport
         self._authorizer = Authorizer(keychain, self._token_exchange)
         self.pacing = pacing
-        self._stopped = stopped
+        self._stopped = threading.Event()
 
     def origin(self, repository: Repository) -> str:
         """Return scheme, host and port of the registry; find the scheme out where need be."""
@@ -134,6 +126,10 @@ class Session:
                 pause = self.pacing.pause(error, failures)
             failures += 1
             self.rest(pause)
+
+    def stop(self) -> None:
+        """End waiting now, and transfers at their next piece: they raise a RegistryError."""
+        self._stopped.set()
 
     def rest(self, seconds: float) -> None:
         """Wait; raise at once when the session is stopped."""

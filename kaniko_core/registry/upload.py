@@ -112,8 +112,10 @@ class Uploads:
             try:
                 for upload in as_completed(uploads):
                     upload.result()
-            except BaseException:
+            except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
+                if not isinstance(error, Exception):
+                    self._session.stop()  # Ctrl-C: nobody wants to wait for the others
                 raise
         self._session.retrying(lambda: self._put_manifest(reference, image))
 

@@ -35,9 +35,9 @@ from kaniko_core.errors import disk_errors
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Layer
 from kaniko_core.oci.layer import open_tar
-from kaniko_core.progress import BytesMoved, Direction, Progress, silent
+from kaniko_core.progress import BytesMoved, Direction, Progress, Warned, silent
 from kaniko_core.rootfs.beneath import Whiteouts
-from kaniko_core.rootfs.unpack import unpack
+from kaniko_core.rootfs.unpack import Unpacked, unpack
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -50,6 +50,7 @@ _SETTLED = 60.0
 # Seconds after which an entry of another boot that was never sealed is taken for lost. It may
 # belong to another machine that is using a shared directory.
 _FORGOTTEN = 7 * 24 * 3600.0
+_SHOWN = 3  # names of what was lost
 _REPORT = 0.1  # seconds between two events
 _LOCK_WAIT = 0.5  # seconds between two looks at whether somebody wants us to stop
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -163,8 +164,9 @@ class LayerStore:
         with open_tar(step.layer) as tar:
             counted = _Counted(tar, step.check, reporter.transfer(step.layer))
             stream = cast(BinaryIO, counted)
-            unpack(stream, directory, whiteouts=self._whiteouts, below=step.below)
+            made = unpack(stream, directory, whiteouts=self._whiteouts, below=step.below)
             counted.finish()
+        reporter.warn_of_losses(step.layer, made)
 
     @contextmanager
     def _locked(self, step: _Step) -> Iterator[None]:
@@ -274,6 +276,25 @@ class _Reporter:
 
     progress: Progress
     name: str
+
+    def warn_of_losses(self, layer: Layer, made: Unpacked) -> None:
+        """Say what commands will miss; the layer itself, and so the image, still has it."""
+        lost = [
+            f"{what} ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
+            for what, names in (
+                ("extended attributes", made.lost_xattrs),
+                ("device nodes", made.lost_devices),
+            )
+            if names
+        ]
+        if lost:
+            self.progress(
+                Warned(
+                    f"RUN will not see some {' and '.join(lost)} of "
+                    f"{self.name} sha256:{layer.descriptor.digest.short}: "
+                    "they cannot be made here; the image keeps them"
+                )
+            )
 
     def transfer(self, layer: Layer) -> Callable[[int, bool], None]:
         """Return what to call with the bytes done, and whether they are all."""

@@ -476,7 +476,6 @@ def test_several_heredocs_follow_each_other() -> None:
 def test_copy_takes_a_heredoc_whose_name_stands_apart() -> None:
     assert one("COPY << E /dest\nE").sources == ("<<E",)
     assert one("COPY <<'a b' <<E /dest\na b\nE").sources == ("<<'a", "b'", "<<E")
-    assert one("COPY << E").sources == ("<<",)
 
 
 def test_a_heredoc_keeps_its_line_ends() -> None:

@@ -252,7 +252,8 @@ def test_sizes_beyond_ustar_get_a_record(tmp_path: Path) -> None:
     os.truncate(path, 1 << 34)
     chunks = tar_stream([Entry(b"f", Kind.FILE, size=1 << 34, content=os.fsencode(path))])
     stream = io.BytesIO(next(iter(chunks)))
-    entry, content = next(read_entries(stream))
+    found = read_entries(stream)
+    entry, content = next(found)
     assert entry.size == 1 << 34
     assert content.read(1000) == bytes(1000)
 
@@ -274,6 +275,11 @@ def test_chunks_are_full_but_for_the_last(size: int, tmp_path: Path) -> None:
         assert {len(chunk) for chunk in chunks[:-1]} <= {CHUNK}
         assert read(b"".join(chunks))[0][1] == data
         assert read(b"".join(chunks))[1][1] == b"1"
+
+
+def test_an_archive_may_end_with_a_full_chunk() -> None:
+    (chunk,) = tar_stream([file(b"f", bytes(CHUNK - 512 - 1024))])
+    assert len(chunk) == CHUNK
 
 
 @pytest.mark.parametrize("promised", [1, 999, 1001, CHUNK - 512, 2 * CHUNK + 100])
@@ -727,6 +733,12 @@ def test_the_root_itself_has_no_name(stored: bytes) -> None:
 def test_whiteouts_are_recognised(stored: bytes, name: bytes, kind: Kind) -> None:
     entry = only(header(stored))
     assert (entry.name, entry.kind, entry.size) == (name, kind, 0)
+
+
+@pytest.mark.parametrize("name", [b"x.wh.y", b"a/.wh.b/c", b".who"])
+def test_other_names_are_no_whiteouts(name: bytes) -> None:
+    entry = only(header(name))
+    assert (entry.name, entry.kind) == (name, Kind.FILE)
 
 
 @pytest.mark.parametrize("stored", [b".wh.", b"a/.wh.", b"a/.wh..", b"a/.wh...", b".wh..."])

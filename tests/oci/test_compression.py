@@ -12,6 +12,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import pytest
 from backports import zstd
@@ -133,6 +134,19 @@ def test_formats_are_known_by_their_content(name: str) -> None:
     assert unpacked(PACKERS[name](data)) == data
 
 
+@pytest.mark.parametrize("name", [*PACKERS, "plain"])
+@pytest.mark.parametrize("read", [decompressed, decompressed_unbuffered])
+def test_reads_may_have_any_size(name: str, read: Callable[[io.BytesIO], BinaryIO]) -> None:
+    data = text(3 << 20)
+    blob = PACKERS[name](data) if name in PACKERS else data
+    with read(io.BytesIO(blob)) as stream:
+        assert stream.read(0) == b""
+        pieces = [stream.read(5), stream.read(100_000), stream.read(2 << 20)]
+        assert all(pieces)
+        assert b"".join([*pieces, stream.read()]) == data
+        assert stream.read(1) == b""
+
+
 @pytest.mark.parametrize("data", [b"", b"a", b"\x1f", b"\x1f\x8b", text(100_000)])
 def test_anything_else_is_plain(data: bytes) -> None:
     assert unpacked(data) == data
@@ -205,7 +219,9 @@ def test_the_source_is_read_to_its_end() -> None:
 def test_the_source_is_closed_with_the_stream() -> None:
     for blob in (b"plain", gzip.compress(b"packed")):
         source = io.BytesIO(blob)
-        decompressed(source).close()
+        stream = decompressed_unbuffered(source)
+        stream.close()
+        stream.close()
         assert source.closed
 
 

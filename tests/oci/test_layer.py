@@ -194,6 +194,7 @@ def test_closing_early_ends_the_thread_and_closes_the_layer(read: int) -> None:
     stream = open_tar(layer)
     stream.read(read)
     stream.close()
+    stream.close()
     assert layer.stream.closed
 
 

@@ -15,7 +15,7 @@ from kaniko_core.registry.client import Registry
 from kaniko_core.registry.hosts import HostRules
 from kaniko_core.registry.transport import Transport
 from tests.registry.conftest import MakeRegistry
-from tests.registry_server import RegistryServer, running_registry
+from tests.registry_server import Answer, RegistryServer, running_registry
 from tests.samples import image
 
 trustme = pytest.importorskip("trustme")
@@ -89,6 +89,31 @@ def test_verification_can_be_skipped(
     registry = make_registry(skip_tls_verify=everything, skip_tls_verify_registry=hosts)
 
     assert registry.head(secure.reference("app:1")) == image().descriptor
+
+
+def test_from_tls_nobody_is_led_to_plain_http(
+    secure: RegistryServer, server: RegistryServer, make_registry: MakeRegistry, certificate: str
+) -> None:
+    server.add_image("app", "1", image())
+    registry = make_registry(registry_certificate=((secure.address, certificate),))
+    secure.misbehave(Answer(307, {"Location": f"http://{server.address}/v2/app/manifests/1"}))
+
+    with pytest.raises(RegistryError, match="points to an address without TLS"):
+        registry.head(secure.reference("app:1"))
+
+    assert server.requests == []
+
+
+def test_address_that_forgets_the_tls_of_its_own_host_is_corrected(
+    secure: RegistryServer, make_registry: MakeRegistry, certificate: str
+) -> None:
+    """A registry behind a proxy that does the TLS takes itself for plain HTTP."""
+    registry = make_registry(push=True, registry_certificate=((secure.address, certificate),))
+    secure.upload_location = f"http://{secure.address}"
+
+    registry.put(secure.reference("new:1"), image())
+
+    assert "1" in secure.manifests["new"]
 
 
 def test_plain_http_is_found_once(server: RegistryServer, registry: Registry) -> None:

@@ -16,7 +16,7 @@ from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.layer import FileLayer, write_layer
 from kaniko_core.oci.spec import Descriptor
-from kaniko_core.progress import BytesMoved, Direction, Event
+from kaniko_core.progress import BytesMoved, Direction, Event, Warned
 from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.store import LayerStore, chain_ids
 
@@ -277,3 +277,15 @@ def test_chain_ids_are_those_of_the_specification() -> None:
 
     assert [chain.hex for chain in chain_ids([first, second, third])] == [first.hex, two, three]
     assert chain_ids([]) == []
+
+
+def test_attributes_that_cannot_be_set_are_a_warning(tmp_path: Path, directory: Path) -> None:
+    strange = _entry("file", Kind.FILE, xattrs={b"system.no-such-thing": b"x"})
+    layer = write_layer([strange], tmp_path / "strange", docker=False)
+    seen: list[Event] = []
+    _store(directory).directories([layer], progress=seen.append, name="base:1")
+
+    warnings = [event.message for event in seen if isinstance(event, Warned)]
+    assert len(warnings) == 1
+    assert "system.no-such-thing" in warnings[0]
+    assert "base:1" in warnings[0]
