@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.measure import CommandError, Cost, adopt_orphans, measure
-from benchmarks.peers import BuildahPeer, Described, Ours, Peer
+from benchmarks.peers import TRASH, BuildahPeer, Described, Ours, Peer
 from benchmarks.scenarios import SCENARIOS, Scenario, Start
 from integration import images, readers
 from integration.world import REPOSITORY, Registry, end_in_good_order, running_registry
@@ -52,7 +52,8 @@ class Bench:
     def run(self, scenario: Scenario, runs: int) -> Mapping[str, Sample]:
         """Let every builder take its turn, *runs* times; return their samples by name."""
         context = self._directory / "context"
-        shutil.rmtree(context, ignore_errors=True)
+        for leftover in (context, self._directory / TRASH):
+            shutil.rmtree(leftover, ignore_errors=True)
         context.mkdir()
         scenario.fill(context)
         layout = scenario.base()

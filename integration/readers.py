@@ -242,8 +242,13 @@ class Buildah:
 
 def remove_storage(directory: Path) -> None:
     """Delete a storage of podman or buildah, unmounting first what they left mounted in it."""
+    unmount_below(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount everything that is mounted below *directory*."""
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     inside = [line.split()[4] for line in mounts if line.split()[4].startswith(f"{directory}/")]
     for mount in sorted(inside, reverse=True):
         subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
-    shutil.rmtree(directory, ignore_errors=True)

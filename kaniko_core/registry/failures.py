@@ -77,14 +77,15 @@ def refusal(answer: Answer, attempt: Attempt) -> RegistryError:
         message += f" ({words})"
     if status in (401, 403):
         return Unauthorized(message, status=status, code=code, hint=_login_hint(status, attempt))
+    temporary = attempt.push and code in _RESEND
     if status == 404:
-        return NotFound(message, status=status, code=code, hint=_missing_hint(attempt))
+        hint = _missing_hint(attempt)
+        return NotFound(message, status=status, code=code, temporary=temporary, hint=hint)
     if status in BUSY:
         hint = _RATE_HINT if status == 429 else "the registry has a problem; try again later"
         busy = Busy(message, status=status, code=code, hint=hint)
         busy.retry_after = retry_after(answer.headers)
         return busy
-    temporary = attempt.push and code in _RESEND
     return RegistryError(
         message,
         status=status,

@@ -128,6 +128,14 @@ def test_nothing_there_is_no_error(tmp_path: Path) -> None:
     assert DockerKeychain({}).look_up(TEAM) == Lookup(None)
 
 
+def test_unreadable_file_is_a_source_without_entries(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+
+    found = DockerKeychain({"DOCKER_CONFIG": str(tmp_path)}).look_up(TEAM)
+
+    assert found == Lookup(None, (f"{tmp_path}/config.json (Is a directory)",))
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "\x00\x01", "null"])
 def test_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
@@ -211,6 +219,14 @@ def test_broken_helper_is_named(tmp_path: Path, name: str, script: str, why: str
         look_up(tmp_path, {"credsStore": "s"}, TEAM, PATH=path)
 
     assert "config.json" in (caught.value.hint or "")
+
+
+def test_helper_that_cannot_be_started_is_named(tmp_path: Path) -> None:
+    path = helper(tmp_path, "s", ANSWER)
+    (tmp_path / "bin" / "docker-credential-s").chmod(0o644)
+
+    with pytest.raises(UsageError, match="docker-credential-s does not work"):
+        look_up(tmp_path, {"credsStore": "s"}, TEAM, PATH=path)
 
 
 def test_helpers_name_cannot_be_a_path(tmp_path: Path) -> None:

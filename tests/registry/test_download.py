@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,6 +44,11 @@ def test_layer_is_read_in_pieces_of_any_size(
     assert got is not None
 
     assert read(got.layers[0], piece) == small.data
+
+
+def test_layer_is_read_into_buffers(server: RegistryServer, registry: Registry) -> None:
+    with io.BufferedReader(fetched(server, registry).open()) as stream:  # type: ignore[arg-type]
+        assert stream.read() == DATA.data
 
 
 def test_layer_can_be_opened_again_and_by_several_threads(

@@ -108,6 +108,31 @@ def test_unusable_certificate_is_named(tmp_path: Path) -> None:
             tls_context(Trust(certificates=(str(tmp_path / name),)))
 
 
+def test_directory_of_certificates_needs_no_hashed_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Go's SSL_CERT_DIR, which people mount for kaniko."""
+    trustme = pytest.importorskip("trustme")
+    trustme.CA(organization_name="Ours").cert_pem.write_to_path(str(tmp_path / "ours.crt"))
+    (tmp_path / "readme.txt").write_text("not a certificate")
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+
+    believed = tls_context.__wrapped__(Trust()).get_ca_certs()
+
+    assert "Ours" in str(believed)
+    assert len(believed) == 1
+
+
+def test_without_a_system_store_there_are_still_authorities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "missing"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+
+    assert len(tls_context.__wrapped__(Trust()).get_ca_certs()) > 10
+
+
 def test_tls_settings_are_made_once_and_verify() -> None:
     context = tls_context(Trust())
 

@@ -164,11 +164,14 @@ def test_schema_1_is_refused(server: RegistryServer, registry: Registry) -> None
 def test_artifacts_are_no_images(server: RegistryServer, registry: Registry) -> None:
     server.add_manifest("page", "1", "text/html", b"{}")
     server.add_manifest("page", "2", "text/html", b"<html>")
+    server.add_manifest("page", "3", "application/json", b'{"schemaVersion": 2}')
 
     with pytest.raises(ContentError, match="text/html"):
         registry.get(server.reference("page:1"), AMD64)
     with pytest.raises(ContentError, match="not JSON"):
         registry.get(server.reference("page:2"), AMD64)
+    with pytest.raises(ContentError, match="no config and no layers"):
+        registry.get(server.reference("page:3"), AMD64)
 
 
 # --- lies ---------------------------------------------------------------------------------
@@ -226,6 +229,15 @@ def test_endless_manifest_is_not_read(server: RegistryServer, registry: Registry
 
     with pytest.raises(ContentError, match="larger than"):
         registry.get(server.reference("huge:1"), AMD64)
+
+
+def test_index_cannot_list_an_index(server: RegistryServer, registry: Registry) -> None:
+    inner = index_of((AMD64, image().digest))
+    digest = server.add_manifest("app", "inner", MediaType.OCI_INDEX, inner)
+    server.add_manifest("app", "1", MediaType.OCI_INDEX, index_of((AMD64, digest)))
+
+    with pytest.raises(ContentError, match="lists an index"):
+        registry.get(server.reference("app:1"), AMD64)
 
 
 def test_index_cannot_lead_nowhere(server: RegistryServer, registry: Registry) -> None:

@@ -245,6 +245,15 @@ def test_forbidden_is_a_sentence(server: RegistryServer, make_registry: MakeRegi
 # --- where credentials do not go ----------------------------------------------------------
 
 
+def test_token_service_of_strangers_is_not_given_the_password(
+    server: RegistryServer, make_registry: MakeRegistry
+) -> None:
+    server.challenge = 'Bearer realm="http://stranger.invalid/token",service="x"'
+
+    with pytest.raises(Unauthorized, match=r"not sent: .*stranger\.invalid"):
+        make_registry(ME).head(server.reference("app:1"))
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirect_to_another_host_takes_no_credentials_along(
     server: RegistryServer, other_server: RegistryServer, make_registry: MakeRegistry, status: int

@@ -96,7 +96,8 @@ def test_from_tls_nobody_is_led_to_plain_http(
 ) -> None:
     server.add_image("app", "1", image())
     registry = make_registry(registry_certificate=((secure.address, certificate),))
-    secure.misbehave(Answer(307, {"Location": f"http://{server.address}/v2/app/manifests/1"}))
+    target = f"http://{server.address}/v2/app/manifests/1"
+    secure.misbehave(Answer(307, {"Location": target}), path="/manifests/")
 
     with pytest.raises(RegistryError, match="points to an address without TLS"):
         registry.head(secure.reference("app:1"))

@@ -82,6 +82,25 @@ def test_layer_that_occurs_twice_is_sent_once(server: RegistryServer, push: Regi
     assert len(sent) == 2  # the layer and the config
 
 
+def test_image_whose_layer_is_refused_gets_no_manifest(
+    server: RegistryServer, push: Registry
+) -> None:
+    server.misbehave(Answer(400, code="BLOB_TOO_ODD"), method="PUT", path="/uploads/", times=None)
+
+    with pytest.raises(RegistryError, match="BLOB_TOO_ODD"):
+        push.put(server.reference("app:1"), image())
+    assert server.manifests.get("app") is None
+
+
+def test_manifest_may_be_tried_again(server: RegistryServer, push: Registry) -> None:
+    """Some registries need a moment until they see the blobs that they have."""
+    server.misbehave(Answer(404, code="MANIFEST_BLOB_UNKNOWN"), path="/manifests/", times=2)
+
+    push.put(server.reference("app:1"), image())
+
+    assert "1" in server.manifests["app"]
+
+
 def test_image_is_copied_between_registries(
     server: RegistryServer, other_server: RegistryServer, registry: Registry, push: Registry
 ) -> None:
