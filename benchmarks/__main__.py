@@ -140,7 +140,7 @@ def _arguments() -> argparse.Namespace:
         "--peer",
         action="append",
         metavar="NAME|FILE.toml",
-        help="ours, buildah, buildah-layers, or a file; repeatable (the first two if none)",
+        help="ours, ours-packed, buildah, buildah-layers, or a file; repeatable (the first two if none)",
     )
     parser.add_argument("--place", choices=_PLACES, default="disk", help="where all work is done")
     return parser.parse_args()
@@ -150,6 +150,8 @@ def _peer(name: str, directory: Path) -> Peer:
     match name:
         case "ours":
             return Ours(directory / "ours")
+        case "ours-packed":
+            return Ours(directory / "ours-packed", name, unpack=False)
         case "buildah":
             return BuildahPeer(directory / "buildah")
         case "buildah-layers":

@@ -55,6 +55,8 @@ class Ours:
 
     directory: Path
     name: str = "ours"
+    # As buildah's pull unpacks, so does our warmer; without, the first build does.
+    unpack: bool = True
 
     def empty(self) -> None:
         """Remove the cache and the work directory."""
@@ -66,7 +68,7 @@ class Ours:
         return [
             [
                 *(sys.executable, "-m", "kaniko_warmer", "--image", base, "--insecure-pull"),
-                *("--cache-dir", str(self.directory / "cache")),
+                *("--cache-dir", str(self.directory / "cache"), f"--unpack={self.unpack}".lower()),
             ]
         ]
 

@@ -100,7 +100,7 @@ SCENARIOS = (
     ),
     Scenario(
         "warmed",
-        "large base, warmed, one RUN",
+        "large base, warmed and unpacked, one RUN",
         images.large_layout,
         _dockerfile("RUN echo one > /one"),
         Start.WARMED,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 
 from integration import readers
@@ -287,11 +288,12 @@ def test_mounts_and_files_made_for_running_do_not_reach_the_image(
 
 
 def test_same_inputs_give_the_same_layers(build: Build, busybox: str) -> None:
-    """Directories that a COPY has to make are another matter: they are as old as the build."""
-    dockerfile = f"FROM {busybox}\nCOPY a b /tmp/\nCOPY d /home/\n"
+    """Directories that WORKDIR and COPY have to make are as old as what they are made in."""
+    dockerfile = f"FROM {busybox}\nWORKDIR /w/x\nCOPY a b y/\nCOPY d /new/home/\n"
     files = {"a": "a", "b": "b", "d/one": "1", "d/two": "2"}
     build(dockerfile, files=files)
     first = readers.manifest(build.image)["layers"]
+    time.sleep(1.1)  # times in layers are whole seconds
     build(dockerfile)
 
     assert readers.manifest(build.image)["layers"] == first

@@ -221,6 +221,13 @@ class WarmOptions:
         ),
     ] = None
     force: Annotated[bool, Flag("Fetch and replace images that are cached already.")] = False
+    unpack: Annotated[
+        bool,
+        Flag(
+            "Unpack the images too, for builds in a sandbox: then not even the first one has to. "
+            "Needs root, and the disk space."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         if not self.image and self.dockerfile is None:

@@ -287,6 +287,29 @@ class _Warmer:
                 self.progress(Warned(f"builds without network will not know it: {error}"))
 
 
+def unpack(
+    warmed: Sequence[Warmed], *, cache: CacheOptions, progress: Progress = silent
+) -> None:
+    """Unpack what was warmed, to where builds in a sandbox look for it; skip what is there.
+
+    Raises:
+        SandboxError: builds in a sandbox are not possible here, so there is nothing to prepare.
+        DiskError: the cache directory has no room, or cannot hold unpacked layers.
+        ContentError: an image in the cache is damaged.
+    """
+    from kaniko_core.builder.workspace import DEFAULT_DIRECTORY, open_store
+    from kaniko_core.sandbox.client import open_sandbox
+
+    images = ImageCache(cache)
+    with open_sandbox(DEFAULT_DIRECTORY) as sandbox:
+        store = open_store(cache.cache_dir, sandbox)
+        for item in warmed:
+            image = None if item.digest is None else images.get(item.digest)
+            if image is not None:
+                name = item.wanted.reference.familiar
+                store.directories(image.layers, progress=progress, name=name)
+
+
 def _missing(wanted: Wanted) -> NotFound:
     return NotFound(
         f"there is no image {wanted.reference}",

@@ -38,6 +38,8 @@ def warm(
     wanted = warm.wanted_images(warming)
     with console(log) as progress, Registry(registry, push=False, progress=progress) as pull:
         warmed = warm.warm(wanted, cache=cache, pull=pull, force=warming.force, progress=progress)
+        if warming.unpack:
+            warm.unpack(warmed, cache=cache, progress=progress)
     typer.echo(warm.table(warmed))
     failed = sum(item.outcome is warm.Outcome.FAILED for item in warmed)
     if failed:

@@ -38,7 +38,6 @@ def copy_entries(
     origin: CopySource,
     below: Rootfs,
     *,
-    now_ns: int,
     spool: Callable[[], Path],
 ) -> list[Entry]:
     """Return the layer of a COPY or ADD: parents first, sorted by name, each name once.
@@ -48,7 +47,6 @@ def copy_entries(
         state: the stage before it.
         origin: where the sources are.
         below: the stage's tree before the instruction.
-        now_ns: the time of directories that have no source, in nanoseconds since the epoch.
         spool: names a new file for what an archive holds; it must last as long as the entries.
 
     Raises:
@@ -62,7 +60,7 @@ def copy_entries(
         changes = Changes(
             owner or (None if origin.keep_owners else (0, 0)), instruction.chmod or None
         )
-        defaults = Defaults(now_ns, owner or (0, 0), _mode_on_the_way(changes))
+        defaults = Defaults(owner or (0, 0), _mode_on_the_way(changes))
         target = _Target(
             Destination(below, defaults, follow=not instruction.link),
             state.workdir,
@@ -107,7 +105,7 @@ class _Target:
             defaults = self.destination.defaults
             self.destination.make_directories(self.path.rpartition(b"/")[0])
             self.destination.make_directories(
-                self.path, Defaults(mtime_ns, defaults.owner, defaults.mode)
+                self.path, Defaults(defaults.owner, defaults.mode, mtime_ns)
             )
         return self.path
 

@@ -28,14 +28,17 @@ DIRECTORY_MODE = 0o755
 class Defaults:
     """What directories get that no source has: they are made on the way to a destination."""
 
-    mtime_ns: int
     owner: tuple[int, int] = (0, 0)
     mode: int = DIRECTORY_MODE
+    # None for the time of the directory that it is made in: were it the time of the build,
+    # the same inputs would give another layer each day.
+    mtime_ns: int | None = None
 
-    def directory(self, name: bytes) -> Entry:
+    def directory(self, name: bytes, parent_mtime_ns: int) -> Entry:
         """Return the entry of such a directory."""
         uid, gid = self.owner
-        return Entry(name, Kind.DIRECTORY, self.mode, uid, gid, mtime_ns=self.mtime_ns)
+        mtime_ns = parent_mtime_ns if self.mtime_ns is None else self.mtime_ns
+        return Entry(name, Kind.DIRECTORY, self.mode, uid, gid, mtime_ns=mtime_ns)
 
 
 class Destination:
@@ -154,7 +157,15 @@ class Destination:
             missing.append(name)
             name = name.rpartition(b"/")[0]
         for directory in reversed(missing):
-            self.put((defaults or self.defaults).directory(directory))
+            mtime_ns = self._mtime_ns(directory.rpartition(b"/")[0])
+            self.put((defaults or self.defaults).directory(directory, mtime_ns))
+
+    def _mtime_ns(self, directory: bytes) -> int:
+        entry = self._entries.get(directory)
+        if entry is not None:
+            return entry.mtime_ns
+        status = self._below.lstat(directory)
+        return 0 if status is None else status.st_mtime_ns
 
     def put(self, entry: Entry, *, same_file: object = None) -> None:
         """Add *entry*, whose parents exist; what had its name is gone.

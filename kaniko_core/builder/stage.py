@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,7 +20,8 @@ from kaniko_core.builder.tree import Step, StepDirectory, Tree
 from kaniko_core.builder.workdir import workdir_entries
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction, Run, Workdir
-from kaniko_core.errors import CommandFailed, KanikoError
+from kaniko_core.dockerfile.stages import Stage
+from kaniko_core.errors import CommandFailed, DockerfileError, KanikoError
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.oci.layer import write_layer
@@ -37,6 +38,7 @@ from kaniko_core.rootfs.overlay import upper_entries
 # How much of a failing command's output is repeated with the error.
 _TAIL_BYTES = 2000
 _TAIL_LINES = 20
+_SECOND = 10**9  # nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class StageBuilder:
                 return BuiltStage(state, Tree(self.workspace, "scratch"), docker=False)
             case ImageBase() as wanted:
                 image = self._base_image(plan, wanted)
+                _refuse_triggers(plan.stage, wanted.name, image)
                 state = start_stage(image.config, self.plan.arguments, self.escape)
                 return BuiltStage(state, Tree(self.workspace, wanted.name, image), image.is_docker)
 
@@ -130,14 +133,13 @@ class StageBuilder:
                     stage.state,
                     self._source(instruction, plan, built),
                     stage.tree.view,
-                    now_ns=time.time_ns(),
                     spool=lambda: self.workspace.fresh("spool"),
                 )
                 step = self._made(plan, stage, entries)
             case Workdir():
                 if state.workdir == "/":
                     return replace(stage, state=state)
-                entries = workdir_entries(state, stage.tree.view, now_ns=time.time_ns())
+                entries = workdir_entries(state, stage.tree.view)
                 step = self._made(plan, stage, entries)
             case _:
                 return replace(stage, state=state)
@@ -160,7 +162,7 @@ class StageBuilder:
         )
 
     def _made(self, plan: StagePlan, stage: BuiltStage, entries: Sequence[Entry]) -> Step:
-        directory = stage.tree.directory_of(entries)
+        directory = stage.tree.directory_of(list(_in_whole_seconds(entries)))
         return Step(directory, self._packed(plan, stage, lambda: entries))
 
     def _packed(
@@ -170,7 +172,8 @@ class StageBuilder:
             return None
 
         def pack() -> Layer:
-            layer = write_layer(entries(), self.workspace.fresh("blobs"), docker=stage.docker)
+            whole = _in_whole_seconds(entries())
+            layer = write_layer(whole, self.workspace.fresh("blobs"), docker=stage.docker)
             self.delivery.offer(layer)
             return layer
 
@@ -190,6 +193,28 @@ class StageBuilder:
             case ImageBase() as wanted:
                 tree = Tree(self.workspace, wanted.name, self.images.find(wanted))
                 return CopySource(tree.view, f"image {wanted.name}")
+
+
+def _refuse_triggers(stage: Stage, name: str, image: Image) -> None:
+    if triggers := image.config.config.on_build:
+        source = stage.start.source
+        raise DockerfileError(
+            f"the base image {name} has ONBUILD triggers, which are not supported yet",
+            path=source.path,
+            line=source.line,
+            source=source.text,
+            hint=f"write them into this Dockerfile: {'; '.join(triggers)}",
+        )
+
+
+def _in_whole_seconds(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Drop the fractions of times, as Docker and containerd do.
+
+    Each would cost a kilobyte of tar, and few readers keep them.
+    """
+    for entry in entries:
+        entry.mtime_ns -= entry.mtime_ns % _SECOND
+        yield entry
 
 
 def _stamped(state: StageState, before: StageState) -> StageState:

@@ -10,18 +10,17 @@ from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.rootfs.users import Accounts
 
 
-def workdir_entries(state: StageState, below: Rootfs, *, now_ns: int) -> list[Entry]:
+def workdir_entries(state: StageState, below: Rootfs) -> list[Entry]:
     """Return the layer of a WORKDIR: what is missing of it, owned by USER, mode 0755.
 
     Args:
         state: the stage after it; its USER owns the directories.
         below: the stage's tree before the instruction.
-        now_ns: the directories' time, in nanoseconds since the epoch.
 
     Raises:
         KanikoError: something on the way is no directory.
     """
-    destination = Destination(below, Defaults(now_ns, _owner(state.user, below)))
+    destination = Destination(below, Defaults(_owner(state.user, below)))
     destination.make_directories(destination.resolve(state.workdir))
     return destination.entries()
 

@@ -34,7 +34,7 @@ T = TypeVar("T")
 _PREFIX = "kaniko-build-"
 # Where builds go unless --kaniko-dir says otherwise: not /tmp, which is often a small
 # tmpfs in memory, while a build's files can be many gigabytes.
-_DEFAULT = Path("/var/tmp")
+DEFAULT_DIRECTORY = Path("/var/tmp")
 # Packing is hashing and compressing, which release the interpreter's lock.
 _PACKERS = 2
 
@@ -104,9 +104,7 @@ class Workspace:
     def _store(self) -> LayerStore:
         if self._cache_dir is not None:
             try:
-                store = LayerStore(self._cache_dir / ".layers", self.whiteouts)
-                self.sandbox.check_lower(store.directory)
-                return store
+                return open_store(self._cache_dir, self.sandbox)
             except DiskError as error:
                 self.progress(
                     Warned(
@@ -114,6 +112,17 @@ class Workspace:
                     )
                 )
         return LayerStore(self.directory / "layers", self.whiteouts)
+
+
+def open_store(cache_dir: Path, sandbox: Sandbox) -> LayerStore:
+    """Return the store of unpacked layers that all builds with this cache directory share.
+
+    Raises:
+        DiskError: it cannot be written to, or its file system cannot be an overlay's lower.
+    """
+    store = LayerStore(cache_dir / ".layers", Whiteouts(sandbox.whiteouts))
+    sandbox.check_lower(store.directory)
+    return store
 
 
 @contextmanager
@@ -127,7 +136,7 @@ def open_workspace(
     """
     from filelock import FileLock
 
-    base = (kaniko_dir or _DEFAULT).absolute()
+    base = (kaniko_dir or DEFAULT_DIRECTORY).absolute()
     directory = base / f"{_PREFIX}{secrets.token_hex(4)}"
     # The lock comes first: a directory without one is taken for a leftover.
     lock = FileLock(f"{directory}.lock", fallback_to_soft=False)

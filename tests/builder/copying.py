@@ -73,7 +73,6 @@ class Kitchen:
                 self.state,
                 copied,
                 image,
-                now_ns=NOW,
                 spool=lambda: self.path / f"spool-{next(self._numbers)}",
             )
         names = [entry.name for entry in entries]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from tests.builder.copying import NOW, state
 
 def made(image: Path, workdir: str, user: str = "") -> list[Entry]:
     with Rootfs(image) as below:
-        return workdir_entries(state(workdir=workdir, user=user), below, now_ns=NOW)
+        return workdir_entries(state(workdir=workdir, user=user), below)
 
 
 def test_missing_directories_are_made(tmp_path: Path) -> None:
     (tmp_path / "srv").mkdir()
+    os.utime(tmp_path / "srv", ns=(NOW, NOW))
     assert made(tmp_path, "/srv/app/data") == [
         Entry(b"srv/app", Kind.DIRECTORY, 0o755, mtime_ns=NOW),
         Entry(b"srv/app/data", Kind.DIRECTORY, 0o755, mtime_ns=NOW),
