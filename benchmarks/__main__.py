@@ -140,7 +140,7 @@ def _arguments() -> argparse.Namespace:
         "--peer",
         action="append",
         metavar="NAME|FILE.toml",
-        help="ours, ours-packed, buildah, buildah-layers, or a file; repeatable (the first two if none)",
+        help="ours, buildah (both if none), ours-packed, buildah-layers, or a file; repeatable",
     )
     parser.add_argument("--place", choices=_PLACES, default="disk", help="where all work is done")
     return parser.parse_args()

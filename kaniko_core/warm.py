@@ -287,9 +287,7 @@ class _Warmer:
                 self.progress(Warned(f"builds without network will not know it: {error}"))
 
 
-def unpack(
-    warmed: Sequence[Warmed], *, cache: CacheOptions, progress: Progress = silent
-) -> None:
+def unpack(warmed: Sequence[Warmed], *, cache: CacheOptions, progress: Progress = silent) -> None:
     """Unpack what was warmed, to where builds in a sandbox look for it; skip what is there.
 
     Raises:
