@@ -74,10 +74,11 @@ class Bench:
     def _turn(self, peer: Peer, scenario: Scenario, context: Path, base: str) -> tuple[Cost, str]:
         """Bring *peer* to the scenario's start, and measure one build."""
         peer.empty()
-        if scenario.start is not Start.COLD:
-            self._measured(peer.warm(base))
-        if scenario.start is Start.BUILT:
-            self._measured(peer.build(context, base, self._destination()))
+        if scenario.start is Start.WARMED:
+            commands, base = peer.warm(base)
+            self._measured(commands)
+        if scenario.start is Start.PULLED:
+            self._measured(peer.pull(base))
         # What was written for the start must not be flushed to disk during the measurement.
         os.sync()
         destination = self._destination()
@@ -140,7 +141,7 @@ def _arguments() -> argparse.Namespace:
         "--peer",
         action="append",
         metavar="NAME|FILE.toml",
-        help="ours, buildah (both if none), ours-packed, buildah-layers, or a file; repeatable",
+        help="ours, buildah (both if none), buildah-layers, or a file; repeatable",
     )
     parser.add_argument("--place", choices=_PLACES, default="disk", help="where all work is done")
     return parser.parse_args()
@@ -150,8 +151,6 @@ def _peer(name: str, directory: Path) -> Peer:
     match name:
         case "ours":
             return Ours(directory / "ours")
-        case "ours-packed":
-            return Ours(directory / "ours-packed", name, unpack=False)
         case "buildah":
             return BuildahPeer(directory / "buildah")
         case "buildah-layers":

@@ -42,8 +42,11 @@ class Peer(Protocol):
     def empty(self) -> None:
         """Remove everything that earlier builds left."""
 
-    def warm(self, base: str) -> Commands:
-        """Return the commands that bring *base* to this machine ahead of builds."""
+    def warm(self, base: str) -> tuple[Commands, str]:
+        """Return the commands that make a file of *base* here, and how builds name it then."""
+
+    def pull(self, base: str) -> Commands:
+        """Return the commands that fetch and unpack *base* ahead of builds."""
 
     def build(self, context: Path, base: str, destination: str) -> Commands:
         """Return the commands that build *context* on *base* and push it."""
@@ -55,21 +58,24 @@ class Ours:
 
     directory: Path
     name: str = "ours"
-    # As buildah's pull unpacks, so does our warmer; without, the first build does.
-    unpack: bool = True
 
     def empty(self) -> None:
         """Remove the cache and the work directory."""
         set_aside(self.directory)
         (self.directory / "work").mkdir(parents=True)
 
-    def warm(self, base: str) -> Commands:
-        """Run the warmer."""
+    def warm(self, base: str) -> tuple[Commands, str]:
+        """Run the warmer: its entries are tarballs."""
+        return [self._warmer(base)], base
+
+    def pull(self, base: str) -> Commands:
+        """Run the warmer, and let it unpack."""
+        return [[*self._warmer(base), "--unpack"]]
+
+    def _warmer(self, base: str) -> list[str]:
         return [
-            [
-                *(sys.executable, "-m", "kaniko_warmer", "--image", base, "--insecure-pull"),
-                *("--cache-dir", str(self.directory / "cache"), f"--unpack={self.unpack}".lower()),
-            ]
+            *(sys.executable, "-m", "kaniko_warmer", "--image", base, "--insecure-pull"),
+            *("--cache-dir", str(self.directory / "cache")),
         ]
 
     def build(self, context: Path, base: str, destination: str) -> Commands:
@@ -100,7 +106,14 @@ class BuildahPeer:
         """Remove its storage."""
         set_aside(self.directory)
 
-    def warm(self, base: str) -> Commands:
+    def warm(self, base: str) -> tuple[Commands, str]:
+        """Write a tarball, which a FROM can name; buildah has no cache of tarballs itself."""
+        tarball = f"docker-archive:{self.directory}/base.tar"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        copy = ("skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{base}")
+        return [[*copy, f"{tarball}:{base}"]], tarball
+
+    def pull(self, base: str) -> Commands:
         """Pull the base image into the storage."""
         return [Buildah(self.directory).command("pull", "--quiet", "--tls-verify=false", base)]
 
@@ -116,31 +129,38 @@ class BuildahPeer:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A builder that a TOML file describes: ``name``, ``warm`` and ``build``.
+    """A builder that a TOML file describes: ``name``, ``warm``, ``pull`` and ``build``.
 
-    ``warm`` and ``build`` are lists of command lines (lists of strings), in which
+    All but the name are lists of command lines (lists of strings), in which
     ``{base}``, ``{context}``, ``{destination}`` and ``{directory}`` are filled in.
     """
 
     name: str
     directory: Path
     _warm: Commands
+    _pull: Commands
     _build: Commands
 
     @classmethod
     def read(cls, path: Path, directory: Path) -> Described:
         """Read the description at *path*; the builder may keep its files in *directory*."""
         text = tomllib.loads(path.read_text())
-        return cls(text["name"], directory, text.get("warm", []), text["build"])
+        return cls(
+            text["name"], directory, text.get("warm", []), text.get("pull", []), text["build"]
+        )
 
     def empty(self) -> None:
         """Remove its directory."""
         set_aside(self.directory)
         self.directory.mkdir(parents=True)
 
-    def warm(self, base: str) -> Commands:
+    def warm(self, base: str) -> tuple[Commands, str]:
         """Fill in the commands for warming."""
-        return self._filled(self._warm, {"base": base})
+        return self._filled(self._warm, {"base": base}), base
+
+    def pull(self, base: str) -> Commands:
+        """Fill in the commands for pulling."""
+        return self._filled(self._pull, {"base": base})
 
     def build(self, context: Path, base: str, destination: str) -> Commands:
         """Fill in the commands for building."""

@@ -20,8 +20,8 @@ class Start(Enum):
     """What is already on the machine when the clock starts."""
 
     COLD = "nothing"
-    WARMED = "the base image"
-    BUILT = "the base image, and one build made from it"
+    WARMED = "the base image as a file"
+    PULLED = "the base image, fetched and unpacked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +100,16 @@ SCENARIOS = (
     ),
     Scenario(
         "warmed",
-        "large base, warmed and unpacked, one RUN",
+        "large base, warmed: a tarball in a directory, one RUN",
         images.large_layout,
         _dockerfile("RUN echo one > /one"),
         Start.WARMED,
     ),
     Scenario(
-        "again",
-        "large base, warmed and built from before, another RUN",
+        "unpacked",
+        "large base, fetched and unpacked before, one RUN",
         images.large_layout,
-        _dockerfile("RUN echo two > /two"),
-        Start.BUILT,
+        _dockerfile("RUN echo one > /one"),
+        Start.PULLED,
     ),
 )
