@@ -63,6 +63,10 @@ _SIG_DFL = 0
 _SIG_SETMASK = 2
 _SIGNALS = 64
 _SIGSET_BYTES = 128  # sizeof(sigset_t); the kernel's own has 8
+# Numbers of rt_sigaction(2), and bytes enough for the kernel's struct with SIG_DFL: zeros.
+_RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134}
+_SIGACTION_BYTES = 32
+_SIGNALS_OF_THE_LIBRARY = (32, 33)
 
 
 @cache
@@ -263,4 +267,9 @@ def reset_signals() -> None:
     libc.signal.restype = ctypes.c_void_p
     for number in range(1, _SIGNALS + 1):
         libc.signal(number, ctypes.c_void_p(_SIG_DFL))
+    call = _RT_SIGACTION.get(os.uname().machine)
+    for number in _SIGNALS_OF_THE_LIBRARY if call else ():
+        # The library keeps these two for itself, and make starts programs with both ignored.
+        default = ctypes.create_string_buffer(_SIGACTION_BYTES)
+        libc.syscall(ctypes.c_long(call), number, default, None, ctypes.c_size_t(8))
     libc.sigprocmask(_SIG_SETMASK, ctypes.create_string_buffer(_SIGSET_BYTES), None)

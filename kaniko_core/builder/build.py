@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.output import BuildResult, open_delivery
@@ -57,7 +58,7 @@ def build(
         push = stack.enter_context(Registry(registry, push=True, progress=progress))
         delivery = stack.enter_context(open_delivery(output, push, progress))
         workspace = stack.enter_context(
-            open_workspace(build.kaniko_dir, cache.cache_dir if build.cache else None, progress)
+            open_workspace(build.kaniko_dir, _shared(build, cache), progress)
         )
         if plan.needs_root:
             # A kernel that refuses is found out before anything is pulled.
@@ -78,6 +79,16 @@ def build(
             workspace.cancel()
 
         return delivery.deliver(_image(_stages(builder, cancel), output))
+
+
+def _shared(build: BuildOptions, cache: CacheOptions) -> Path | None:
+    """Return the directory that later builds share with this one, if there is to be one.
+
+    The default, ``/cache``, is a volume of a pod: where none is mounted, nobody asked for it.
+    """
+    directory = cache.cache_dir
+    wanted = directory != CacheOptions().cache_dir or directory.is_dir()
+    return directory if build.cache and wanted else None
 
 
 def _given(build: BuildOptions) -> dict[str, str]:
