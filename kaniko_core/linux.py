@@ -267,9 +267,9 @@ def reset_signals() -> None:
     libc.signal.restype = ctypes.c_void_p
     for number in range(1, _SIGNALS + 1):
         libc.signal(number, ctypes.c_void_p(_SIG_DFL))
-    call = _RT_SIGACTION.get(os.uname().machine)
-    for number in _SIGNALS_OF_THE_LIBRARY if call else ():
+    if (call := _RT_SIGACTION.get(os.uname().machine)) is not None:
         # The library keeps these two for itself, and make starts programs with both ignored.
         default = ctypes.create_string_buffer(_SIGACTION_BYTES)
-        libc.syscall(ctypes.c_long(call), number, default, None, ctypes.c_size_t(8))
+        for number in _SIGNALS_OF_THE_LIBRARY:
+            libc.syscall(ctypes.c_long(call), number, default, None, ctypes.c_size_t(8))
     libc.sigprocmask(_SIG_SETMASK, ctypes.create_string_buffer(_SIGSET_BYTES), None)
