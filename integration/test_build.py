@@ -212,12 +212,16 @@ CMD ["echo", "from scratch"]
 def test_stages_that_need_nothing_of_each_other_run_side_by_side(
     build: Build, busybox: str
 ) -> None:
-    """One stage waits for a word that only the other can send: in turns, neither would end."""
+    """One stage waits for a word that only the other can send: in turns, neither would end.
+
+    The listener's input never ends: busybox's nc would tell the other side of its end, which
+    could then hang up before it has said anything.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     build(
         f"""FROM {busybox} AS listens
-RUN timeout 60 nc -l -p {port} > /heard
+RUN mkfifo /silent && timeout 60 nc -l -p {port} <> /silent > /heard
 FROM {busybox} AS speaks
 RUN for i in $(seq 150); do echo hello | nc 127.0.0.1 {port} && exit 0; sleep 0.2; done; exit 1
 FROM {busybox}
