@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from errno import EBUSY
 from pathlib import Path
 
 from kaniko_core.errors import DiskError, disk_errors
@@ -65,9 +66,11 @@ class Delivery:
             RegistryError: a destination cannot be pushed to.
             DiskError: a file or directory cannot be written.
         """
-        for path in (self._options.tar_path, self._options.digest_file):
-            if path is not None:
-                _check_directory(path.absolute().parent, path)
+        if (tarball := self._options.tar_path) is not None:
+            _check_directory(tarball.resolve().parent, tarball)
+            _check_replaceable(tarball)
+        if (digest_file := self._options.digest_file) is not None:
+            _check_directory(digest_file.absolute().parent, digest_file)
         if (layout := self._options.oci_layout_path) is not None:
             with disk_errors("write an OCI layout to", layout):
                 layout.mkdir(parents=True, exist_ok=True)
@@ -107,7 +110,8 @@ class Delivery:
             upload.result()
         if (tarball := self._options.tar_path) is not None:
             names = tuple(r.with_default_tag for r in self._options.destination)
-            write_tarball(image, tarball, names)
+            # The file that a link leads to is replaced, never the link.
+            write_tarball(image, tarball.resolve(), names)
             self._progress(Noted(f"wrote {tarball}"))
         if (layout := self._options.oci_layout_path) is not None:
             self._write_layout(layout, image)
@@ -118,7 +122,7 @@ class Delivery:
             self._progress(Noted(f"pushed {reference}@{image.digest}"))
         if (digest_file := self._options.digest_file) is not None:
             with disk_errors("write the digest to", digest_file):
-                _write_atomically(digest_file, str(image.digest))
+                _write_digest(digest_file, str(image.digest))
         return BuildResult(image.digest, image, self._destinations)
 
     def _write_layout(self, path: Path, image: Image) -> None:
@@ -158,11 +162,40 @@ def _check_directory(directory: Path, what: Path) -> None:
         raise DiskError(f"cannot write {what}: it is a directory", hint="name a file")
 
 
-def _write_atomically(path: Path, text: str) -> None:
-    # A device or pipe such as /dev/stdout or /dev/termination-log cannot be replaced.
+def _check_replaceable(path: Path) -> None:
+    # A file that appears whole takes the place of what was there: never of /dev/null.
     if path.exists() and not path.is_file():
-        path.write_text(text)
+        raise DiskError(f"cannot write {path}: it is no regular file", hint="name a file")
+
+
+def _write_digest(path: Path, text: str) -> None:
+    """Write *text* to *path*, which appears whole where it is a file of its own.
+
+    What cannot be replaced is written to: a device or pipe, a link such as /dev/stdout, and
+    a file that is mounted there, as /dev/termination-log is in a pod.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        _write_through(path, text)
         return
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
+        if error.errno != EBUSY:
+            raise
+        path.write_text(text)
+
+
+def _write_through(path: Path, text: str) -> None:
+    if path.exists():
+        status = path.stat()
+        for stream in (1, 2):
+            # Opened anew, the file that our output goes to would be emptied.
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(stream), status):
+                    os.write(stream, text.encode())
+                    return
+    path.write_text(text)

@@ -132,7 +132,7 @@ class Sandbox:
         import tempfile
 
         try:
-            with tempfile.TemporaryDirectory(prefix=".tmp-", dir=directory) as place:
+            with tempfile.TemporaryDirectory(prefix=".tmp-", dir=directory.absolute()) as place:
                 message, _ = self._ask("check", place)
         except OSError as error:
             message = ("failed", error.errno or 0, "")

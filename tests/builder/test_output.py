@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
+from errno import EBUSY
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,61 @@ def test_file_in_a_directory_that_is_not_there_is_found_before_the_build(
     given = options(tmp_path, **{flag: tmp_path / "missing" / "file"})
     with (
         pytest.raises(DiskError, match="there is no directory"),
+        open_delivery(given, FakeRegistry(), silent),
+    ):
+        pytest.fail("the build began")
+
+
+def test_links_stay_and_what_they_lead_to_is_written(tmp_path: Path) -> None:
+    built = image()
+    for name in ("digest", "image.tar"):
+        (tmp_path / name).touch()
+        (tmp_path / f"link-{name}").symlink_to(name)
+    given = options(
+        tmp_path, digest_file=tmp_path / "link-digest", tar_path=tmp_path / "link-image.tar"
+    )
+    with open_delivery(given, FakeRegistry(), silent) as delivery:
+        delivery.deliver(built)
+    assert (tmp_path / "link-digest").is_symlink()
+    assert (tmp_path / "digest").read_text() == str(built.digest)
+    assert (tmp_path / "link-image.tar").is_symlink()
+    assert (tmp_path / "image.tar").stat().st_size > 0
+
+
+def test_digest_file_that_our_output_goes_to_is_not_emptied(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").symlink_to("/proc/self/fd/1")
+    os.write(1, b"before ")
+    built = image()
+    given = options(tmp_path, digest_file=tmp_path / "out")
+    with open_delivery(given, FakeRegistry(), silent) as delivery:
+        delivery.deliver(built)
+    assert (tmp_path / "out").is_symlink()
+    assert capfd.readouterr().out == f"before {built.digest}"
+
+
+def test_digest_file_that_is_a_mount_is_written_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(self: Path, target: Path) -> None:
+        raise OSError(EBUSY, os.strerror(EBUSY))
+
+    (tmp_path / "termination-log").touch()
+    monkeypatch.setattr(Path, "replace", busy)
+    built = image()
+    given = options(tmp_path, digest_file=tmp_path / "termination-log")
+    with open_delivery(given, FakeRegistry(), silent) as delivery:
+        delivery.deliver(built)
+    assert (tmp_path / "termination-log").read_text() == str(built.digest)
+    assert [path.name for path in tmp_path.iterdir()] == ["termination-log"]
+
+
+def test_tarball_never_takes_the_place_of_a_device_or_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    given = options(tmp_path, tar_path=tmp_path / "pipe")
+    with (
+        pytest.raises(DiskError, match="no regular file"),
         open_delivery(given, FakeRegistry(), silent),
     ):
         pytest.fail("the build began")
