@@ -340,3 +340,21 @@ def test_dockerfile_can_lie_outside_the_context(build: Build, busybox: str, tmp_
 def test_run_comes_from_the_machines_network(build: Build, busybox: str) -> None:
     """Names resolve in RUN as they do on this machine: /etc/hosts has localhost."""
     build(f"FROM {busybox}\nRUN ping -c1 -W2 localhost > /dev/null || grep localhost /etc/hosts\n")
+
+
+def test_command_may_not_end_its_own_namespace_by_interrupting_process_one(
+    build: Build, busybox: str
+) -> None:
+    done = build(f"FROM {busybox}\nRUN kill -INT 1; kill -TERM 1; sleep 0.2; echo still here\n")
+
+    assert "still here" in done.stderr
+
+
+def test_layer_that_cannot_be_packed_names_its_instruction(build: Build, busybox: str) -> None:
+    """Packing goes on behind the instructions that follow."""
+    build.fill({"Dockerfile": f"FROM {busybox}\nRUN touch /.wh.no\nRUN true\n"})
+    done = build.programs.executor(*build.arguments, check=False)
+
+    assert done.status == 1
+    assert "Dockerfile:2: in stage stage-0: RUN touch /.wh.no" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from errno import EBUSY
+from errno import EACCES, EBUSY, EPERM, EROFS
 from pathlib import Path
 
 from kaniko_core.errors import DiskError, disk_errors
@@ -26,6 +26,8 @@ from kaniko_core.registry.client import Registry
 
 # Blobs on their way at once, to all destinations together.
 _UPLOADS = 4
+# What renaming onto a file says that is mounted, or whose directory is not ours to change.
+_NOT_TO_BE_REPLACED = frozenset({EACCES, EBUSY, EPERM, EROFS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,11 @@ class Delivery:
         if (tarball := self._options.tar_path) is not None:
             _check_directory(tarball.resolve().parent, tarball)
             _check_replaceable(tarball)
-        if (digest_file := self._options.digest_file) is not None:
+        digest_file = self._options.digest_file
+        # A writable file will do, as /dev/termination-log is: its directory need not be.
+        if digest_file is not None and (
+            digest_file.is_dir() or not os.access(digest_file, os.W_OK)
+        ):
             _check_directory(digest_file.absolute().parent, digest_file)
         if (layout := self._options.oci_layout_path) is not None:
             with disk_errors("write an OCI layout to", layout):
@@ -184,7 +190,7 @@ def _write_digest(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             partial.unlink()
-        if error.errno != EBUSY:
+        if error.errno not in _NOT_TO_BE_REPLACED:
             raise
         path.write_text(text)
 

@@ -135,12 +135,12 @@ class StageBuilder:
                     stage.tree.view,
                     spool=lambda: self.workspace.fresh("spool"),
                 )
-                step = self._made(plan, stage, entries)
+                step = self._made(plan, stage, instruction, entries)
             case Workdir():
                 if state.workdir == "/":
                     return replace(stage, state=state)
                 entries = workdir_entries(state, stage.tree.view)
-                step = self._made(plan, stage, entries)
+                step = self._made(plan, stage, instruction, entries)
             case _:
                 return replace(stage, state=state)
         return replace(stage, state=state, tree=stage.tree.with_step(step))
@@ -156,24 +156,36 @@ class StageBuilder:
             except CommandFailed as error:
                 raise tail.explain(error, instruction) from None
         upper = directory / "upper"
-        step_directory = StepDirectory(upper)
-        return Step(
-            step_directory, self._packed(plan, stage, lambda: upper_entries(upper, tree.view))
-        )
+        layer = self._packed(plan, stage, instruction, lambda: upper_entries(upper, tree.view))
+        return Step(StepDirectory(upper), layer)
 
-    def _made(self, plan: StagePlan, stage: BuiltStage, entries: Sequence[Entry]) -> Step:
+    def _made(
+        self,
+        plan: StagePlan,
+        stage: BuiltStage,
+        instruction: Instruction,
+        entries: Sequence[Entry],
+    ) -> Step:
         directory = stage.tree.directory_of(list(_in_whole_seconds(entries)))
-        return Step(directory, self._packed(plan, stage, lambda: entries))
+        return Step(directory, self._packed(plan, stage, instruction, lambda: entries))
 
     def _packed(
-        self, plan: StagePlan, stage: BuiltStage, entries: Callable[[], Iterable[Entry]]
+        self,
+        plan: StagePlan,
+        stage: BuiltStage,
+        instruction: Instruction,
+        entries: Callable[[], Iterable[Entry]],
     ) -> Future[Layer] | None:
         if plan.stage.number not in self.plan.packed:
             return None
 
         def pack() -> Layer:
             whole = _in_whole_seconds(entries())
-            layer = write_layer(whole, self.workspace.fresh("blobs"), docker=stage.docker)
+            try:
+                layer = write_layer(whole, self.workspace.fresh("blobs"), docker=stage.docker)
+            except KanikoError as error:
+                _locate(error, plan.stage.label, instruction)
+                raise
             self.delivery.offer(layer)
             return layer
 

@@ -87,6 +87,9 @@ def run_init(
     status = 1
     try:
         linux.set_parent_death_signal(_SIGKILL)
+        # Without a handler, the kernel spares process 1 what its own namespace sends it;
+        # Python's for SIGINT would end the command with it.
+        linux.reset_signals()
         channels.close_others()
         os.setsid()
         _unshare(network=request["network"])
