@@ -206,7 +206,7 @@ def _token_of(answer: Answer, registry: str) -> tuple[str, float]:
         data: dict[str, Any] = json.loads(answer.body)
         token = data.get("token") or data.get("access_token")
         life = float(data.get("expires_in") or _DEFAULT_LIFE)
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, AttributeError, RecursionError):
         token, life = None, 0.0
     # The token goes into a header: no white space, no line ends.
     if not isinstance(token, str) or not token.isascii() or not token.isprintable():

@@ -76,6 +76,10 @@ def test_retry_after_as_a_date() -> None:
     assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
 
 
+def test_a_date_beyond_the_calendar_asks_for_nothing() -> None:
+    assert retry_after({"retry-after": "Fri, 31 Dec 9999 23:59:59 -2300"}) is None
+
+
 def test_pauses_grow_and_are_uneven_and_end() -> None:
     pacing = Pacing(retries=9, first=0.5)
     pauses = [[pacing.pause(RegistryError("x"), n) for _ in range(20)] for n in range(9)]

@@ -182,7 +182,15 @@ def test_wrong_password_is_a_sentence_without_the_password(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"token": 5}', '{"token": "a\\nb"}', '{"token": "x", "expires_in": "soon"}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"token": 5}',
+        '{"token": "a\\nb"}',
+        '{"token": "x", "expires_in": "soon"}',
+        '{"token": "x", "expires_in": 1' + "0" * 400 + "}",
+    ],
 )
 def test_token_service_must_give_a_token(
     guarded: RegistryServer, registry: Registry, text: str
