@@ -6,6 +6,7 @@ cache, and fetch only what is not there. A digest that is there needs no questio
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import Descriptor, Index, MediaType
 from kaniko_core.options import CacheOptions, WarmOptions
 from kaniko_core.progress import Noted, Progress, Warned, silent
+
+_LOG = logging.getLogger(__name__)
 
 _IMAGES_AT_ONCE = 4
 
@@ -180,7 +183,7 @@ class _Warmer:
         """Warm one image; a failure is in the result."""
         started = time.monotonic()
         try:
-            outcome, found = self._warm(wanted)
+            outcome, found = self._expected(wanted)
         except KanikoError as error:
             if not self.stop.is_set():
                 name = wanted.reference.familiar
@@ -190,24 +193,36 @@ class _Warmer:
         self.progress(Noted(f"{wanted.reference.familiar}: {outcome.value} ({found.digest})"))
         return Warmed(wanted, outcome, found.digest, found.size, seconds)
 
+    def _expected(self, wanted: Wanted) -> tuple[Outcome, Lookup]:
+        try:
+            return self._warm(wanted)
+        except KanikoError:
+            raise
+        except Exception as error:
+            # A bug, and still no reason to leave the other images without their turn.
+            _LOG.debug("warming %s failed unexpectedly", wanted.reference, exc_info=True)
+            raise KanikoError(
+                f"unexpected {type(error).__name__}: {error}",
+                hint="this is a bug; run again with --verbosity=debug and report it",
+            ) from error
+
     def _warm(self, wanted: Wanted) -> tuple[Outcome, Lookup]:
         if not self.force and (known := self._known(wanted)) is not None:
-            return Outcome.CACHED, known
+            return known
         listed, digest = self._resolve(wanted)
         outcome, found = self._bring(wanted, digest)
         if wanted.reference.digest != digest:
             self._remember(wanted, listed, digest)
         return outcome, found
 
-    def _known(self, wanted: Wanted) -> Lookup | None:
-        """Return the fresh entry of a digest, which no registry can change the meaning of."""
+    def _known(self, wanted: Wanted) -> tuple[Outcome, Lookup] | None:
+        """Keep the entry of a digest, which no registry can change the meaning of."""
         digest = wanted.reference.digest
         if digest is None:
             return None
         # The digest may be an index's; then it was noted which of its images was meant.
         remembered = self.cache.recall(wanted.reference, wanted.platform)
-        found = self.cache.look_up(remembered.image if remembered else digest)
-        return found if found.freshness is Freshness.FRESH else None
+        return self._keep(self.cache.look_up(remembered.image if remembered else digest))
 
     def _resolve(self, wanted: Wanted) -> tuple[Digest, Digest]:
         """Return what the registry lists under the name, and the image's own digest."""

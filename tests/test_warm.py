@@ -218,6 +218,28 @@ def test_an_expired_entry_is_renewed_without_a_download(run, registry, options) 
     assert ImageCache(options).freshness(sample.digest) is Freshness.FRESH
 
 
+def test_an_expired_digest_is_renewed_without_any_question(run, registry, options) -> None:
+    sample = image()
+    registry.holds(DEBIAN, sample)
+    by_digest = DEBIAN.at(sample.digest)
+    run(by_digest)
+    age(options, sample.digest, 15)
+    registry.down = True
+    assert outcomes(run(by_digest)) == [Outcome.RENEWED]
+    assert ImageCache(options).freshness(sample.digest) is Freshness.FRESH
+
+
+def test_a_bug_with_one_image_does_not_stop_the_others(run, registry) -> None:
+    def bug(data: bytes) -> BinaryIO:
+        raise OverflowError("date value out of range")
+
+    registry.holds(DEBIAN, image(layer({"f": b""}, source=bug)))
+    registry.holds(BUSYBOX, image())
+    warmed = run(DEBIAN, BUSYBOX)
+    assert outcomes(warmed) == [Outcome.FAILED, Outcome.DOWNLOADED]
+    assert str(warmed[0].error) == "unexpected OverflowError: date value out of range"
+
+
 def test_force_replaces_what_is_there(run, registry, options) -> None:
     sample = image()
     registry.holds(DEBIAN, sample)

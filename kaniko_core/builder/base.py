@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from kaniko_core.builder.plan import ImageBase
 from kaniko_core.cache.checked import with_spare
 from kaniko_core.cache.images import Freshness, ImageCache, Lookup
-from kaniko_core.errors import DiskError, KanikoError, NotFound, RegistryError
+from kaniko_core.errors import ContentError, DiskError, KanikoError, NotFound, RegistryError
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image
 from kaniko_core.progress import Noted, Progress, Warned
@@ -30,10 +30,14 @@ class BaseImages:
         registry: Registry,
         cache: ImageCache | None,
         progress: Progress,
+        *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._registry = registry
-        self._lookup = None if cache is None else _CachedImages(registry, cache, progress, now)
+        self._lookup = (
+            None if cache is None else _CachedImages(registry, cache, progress, now, cancelled)
+        )
         self._found: dict[ImageBase, Image] = {}
         self._guard = threading.Lock()
         self._locks: dict[ImageBase, threading.Lock] = {}
@@ -70,8 +74,9 @@ class _Known:
     """Which image a name means, and how sure we are."""
 
     digest: Digest
-    # The registry could not be asked: an entry past its time is better than none.
-    offline: bool = False
+    # An entry past its time will do: the name is a digest, which cannot mean anything else,
+    # or the registry could not be asked.
+    ageless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +85,15 @@ class _CachedImages:
     cache: ImageCache
     progress: Progress
     now: Callable[[], datetime]
+    cancelled: Callable[[], bool]
 
     def find(self, wanted: ImageBase) -> Image | None:
         """Return the image if the cache has a good one; say why where it has not."""
         known = self._known(wanted)
         found = self.cache.look_up(known.digest)
-        if found.freshness is Freshness.FRESH or (known.offline and found.image is not None):
+        if found.freshness is Freshness.ABSENT and self._awaited(wanted, known.digest):
+            found = self.cache.look_up(known.digest)
+        if found.freshness is Freshness.FRESH or (known.ageless and found.image is not None):
             return self._used(wanted, found)
         message = self.cache.explain(found, wanted.name)
         if found.freshness in (Freshness.DAMAGED, Freshness.UNREADABLE):
@@ -93,6 +101,14 @@ class _CachedImages:
         else:
             self.progress(Noted(message))
         return None
+
+    def _awaited(self, wanted: ImageBase, digest: Digest) -> bool:
+        """Wait for a warmer that is fetching the image just now; say whether there was one."""
+
+        def waiting() -> None:
+            self.progress(Noted(f"{wanted.name} is being put into the cache; waiting for it"))
+
+        return self.cache.wait(digest, waiting=waiting, cancelled=self.cancelled)
 
     def instead_of(self, wanted: ImageBase, image: Image) -> Image:
         """Return the cached form of *image*, from the registry, if there is a good one.
@@ -115,9 +131,10 @@ class _CachedImages:
         def damaged(error: KanikoError) -> None:
             bad = replace(found, freshness=Freshness.DAMAGED, detail=str(error))
             self.progress(Warned(self.cache.explain(bad, wanted.name)))
-            # Without the entry, the next run of the warmer fetches the image anew.
-            with suppress(DiskError):
-                self.cache.remove(found.digest)
+            if isinstance(error, ContentError):
+                # Without the entry, the next run of the warmer fetches the image anew.
+                with suppress(DiskError):
+                    self.cache.remove(found.digest)
 
         self.progress(Noted(f"{wanted.name} is in the cache ({found.digest})"))
         return with_spare(found.image, spare, damaged)
@@ -128,16 +145,18 @@ class _CachedImages:
         if wanted.reference.digest is not None:
             # A digest never changes its meaning: either it is an image's own, or an index's,
             # and then the warmer remembered which image of it serves the platform.
-            return _Known(remembered.image if remembered else wanted.reference.digest)
+            digest = remembered.image if remembered else wanted.reference.digest
+            return _Known(digest, ageless=True)
         try:
             listed = self.registry.head(wanted.reference)
         except RegistryError as error:
             if error.status is not None and not error.temporary:
                 raise
             if remembered is None or self.cache.get(remembered.image) is None:
+                error.add_note(f"the cache {self.cache.directory} has no {wanted.name} either")
                 raise
             self._warn_offline(wanted, remembered.image, remembered.when, error)
-            return _Known(remembered.image, offline=True)
+            return _Known(remembered.image, ageless=True)
         if listed is None:
             raise _missing(wanted)
         if remembered is not None and remembered.listed == listed.digest:

@@ -63,7 +63,12 @@ def build(
         if plan.needs_root:
             # A kernel that refuses is found out before anything is pulled.
             _ = workspace.sandbox
-        images = BaseImages(pull, ImageCache(cache) if build.cache else None, progress)
+        images = BaseImages(
+            pull,
+            ImageCache(cache) if build.cache else None,
+            progress,
+            cancelled=lambda: pull.cancelled,
+        )
         files = CopySource(
             stack.enter_context(Rootfs(context.directory)),
             "the build context",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from errno import EACCES, EBUSY, EPERM, EROFS
 from pathlib import Path
 
-from kaniko_core.errors import DiskError, disk_errors
+from kaniko_core.errors import DiskError, KanikoError, disk_errors
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.oci.layout import LayoutStore
@@ -113,7 +113,8 @@ class Delivery:
     def deliver(self, image: Image) -> BuildResult:
         """Put *image* everywhere it was asked for."""
         for upload in self._offered:
-            upload.result()
+            with _pushing(self._destinations[0]):
+                upload.result()
         if (tarball := self._options.tar_path) is not None:
             names = tuple(r.with_default_tag for r in self._options.destination)
             # The file that a link leads to is replaced, never the link.
@@ -123,7 +124,8 @@ class Delivery:
             self._write_layout(layout, image)
         known = self._mount_from
         for reference in self._destinations:
-            self._registry.put(reference, image, mount_from=known)
+            with _pushing(reference):
+                self._registry.put(reference, image, mount_from=known)
             known = (*known, reference.repository)
             self._progress(Noted(f"pushed {reference}@{image.digest}"))
         if (digest_file := self._options.digest_file) is not None:
@@ -136,6 +138,15 @@ class Delivery:
         for reference in self._options.destination or (None,):
             store.put(reference, image)
         self._progress(Noted(f"wrote {path}"))
+
+
+@contextmanager
+def _pushing(reference: Reference) -> Iterator[None]:
+    try:
+        yield
+    except KanikoError as error:
+        error.add_note(f"while pushing {reference}")
+        raise
 
 
 @contextmanager

@@ -86,6 +86,11 @@ class ImageCache:
         self._now = now
         self._tags = TagIndex(options.cache_dir / ".tags")
 
+    @property
+    def directory(self) -> Path:
+        """The cache directory."""
+        return self._options.cache_dir
+
     def look_up(self, digest: Digest) -> Lookup:
         """Return what is there, without reading any layer; never raises for what it finds."""
         path = self._entry(digest)
@@ -251,6 +256,27 @@ class ImageCache:
             except (Timeout, OSError, NotImplementedError):
                 pass
             yield
+
+    def wait(
+        self, digest: Digest, *, waiting: Callable[[], None], cancelled: Callable[[], bool]
+    ) -> bool:
+        """Wait while another process downloads the image; say whether one did.
+
+        Args:
+            digest: the image's.
+            waiting: called once if there is such a process.
+            cancelled: asked while waiting; True ends the wait.
+        """
+        if not (self._options.cache_dir / ".locks" / f"{digest}.lock").exists():
+            return False
+        others: list[bool] = []
+
+        def busy() -> None:
+            others.append(True)
+            waiting()
+
+        with self.lock(digest, waiting=busy, cancelled=cancelled):
+            return bool(others)
 
     def sweep(self) -> None:
         """Remove what killed processes left, never what a living one is writing."""

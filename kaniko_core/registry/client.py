@@ -148,6 +148,11 @@ class Registry:
         """End what other threads are doing here: their waiting now, transfers at the next piece."""
         self._session.stop()
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether :meth:`cancel` was called."""
+        return self._stopped.is_set()
+
     def close(self) -> None:
         """Cancel everything and close the connections."""
         self.cancel()

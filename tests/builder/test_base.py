@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -119,6 +121,46 @@ def test_registry_that_is_away_makes_even_a_stale_entry_good_enough(
     os.utime(options.cache_dir / str(base.digest), (0, 0))
     registry = FakeRegistry(error=RegistryError("cannot reach registry.example", temporary=True))
     assert finder(registry, warmed, Seen()).find(WANTED).digest == base.digest
+
+
+def test_digest_never_grows_stale(options: CacheOptions, warmed: ImageCache, base: Image) -> None:
+    """What it names cannot have changed, so there is nothing to ask anybody."""
+    os.utime(options.cache_dir / str(base.digest), (0, 0))
+    registry = FakeRegistry(error=RegistryError("nobody there", temporary=True))
+    wanted = replace(WANTED, reference=WANTED.reference.at(base.digest))
+    assert finder(registry, warmed, Seen()).find(wanted).digest == base.digest
+
+
+def test_registry_that_is_away_and_a_cache_that_has_nothing(options: CacheOptions) -> None:
+    registry = FakeRegistry(error=RegistryError("cannot reach registry.example", temporary=True))
+    with pytest.raises(RegistryError) as caught:
+        finder(registry, ImageCache(options), Seen()).find(WANTED)
+    assert caught.value.__notes__ == [f"the cache {options.cache_dir} has no {NAME} either"]
+
+
+def test_image_that_a_warmer_is_fetching_is_waited_for(options: CacheOptions, base: Image) -> None:
+    cache = ImageCache(options)
+    registry = FakeRegistry(base)
+    seen = Seen()
+    locked, waiting = threading.Event(), threading.Event()
+
+    def warm() -> None:
+        with ImageCache(options).lock(base.digest):
+            locked.set()
+            assert waiting.wait(10)
+            cache.put(base)
+
+    def progress(event: Event) -> None:
+        seen(event)
+        waiting.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        warming = pool.submit(warm)
+        assert locked.wait(10)
+        assert finder(registry, cache, progress).find(WANTED).digest == base.digest
+        warming.result()
+    assert registry.gets == 0
+    assert "waiting for it" in seen.text
 
 
 def test_stale_entry_is_pulled_anew_and_says_what_to_do(
