@@ -19,6 +19,11 @@ import pytest
 from integration import images, readers
 from integration.programs import Finished, Programs, finished
 from integration.world import REPOSITORY, Registry
+from kaniko_core.cache.images import ImageCache
+from kaniko_core.oci.platform import Platform
+from kaniko_core.oci.reference import Reference
+from kaniko_core.options import CacheOptions, RegistryOptions
+from kaniko_core.registry.client import Registry as KanikoRegistry
 
 _PATIENCE = 60.0  # seconds
 
@@ -398,6 +403,31 @@ def test_the_access_log_is_really_read(programs: Programs, cache: Path, own: Reg
     """A first run fetches blobs; without this, the tests above that see none prove nothing."""
     programs.warmer(*flags(cache, f"{own.address}/base/busybox:1.35"))
     assert len(blobs(own)) == 2
+
+
+def test_an_executor_waits_for_the_image_that_a_warmer_is_fetching(
+    programs: Programs, own: Registry, cache: Path, tmp_path: Path
+) -> None:
+    """The lock is this test's, so that the warmer may be as slow as it has to be."""
+    name = f"{own.address}/base/busybox:1.35"
+    (tmp_path / "Dockerfile").write_text(f"FROM {name}\nRUN true\n")
+    store = ImageCache(CacheOptions(cache_dir=cache))
+    with KanikoRegistry(RegistryOptions(insecure_pull=True)) as pull:
+        image = pull.get(Reference.parse(name), Platform.host())
+        assert image is not None
+        with store.lock(image.digest):
+            building = programs.start_executor(
+                f"--context={tmp_path}", "--no-push", "--cache", f"--cache-dir={cache}"
+            )
+            assert building.stderr
+            written = b""
+            while b"waiting for it" not in written:
+                written += os.read(building.stderr.fileno(), 4096)
+            store.put(image)
+            assert len(blobs(own)) == 2  # the config and the layer, by us
+            own.forget()
+        assert finished(building).status == 0
+    assert blobs(own) == []
 
 
 # --- what the executor makes of it --------------------------------------------------------

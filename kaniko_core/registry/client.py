@@ -151,7 +151,7 @@ class Registry:
     @property
     def cancelled(self) -> bool:
         """Whether :meth:`cancel` was called."""
-        return self._stopped.is_set()
+        return self._session.stopped
 
     def close(self) -> None:
         """Cancel everything and close the connections."""

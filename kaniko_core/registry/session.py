@@ -131,6 +131,11 @@ class Session:
         """End waiting now, and transfers at their next piece: they raise a RegistryError."""
         self._stopped.set()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stopped.is_set()
+
     def rest(self, seconds: float) -> None:
         """Wait; raise at once when the session is stopped."""
         self._stopped.wait(seconds)
