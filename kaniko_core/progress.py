@@ -1,4 +1,4 @@
-"""What happens during a build or a warming, as values: renderers in ``cli.py`` show them.
+"""What happens during a build or a warming, as values; ``console`` shows them.
 
 The library never prints. It calls a :class:`Progress` with events; events come from several
 threads at once, so a Progress must be safe to call from any of them.
