@@ -9,9 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
+from kaniko_core.builder import history
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.output import BuildResult, open_delivery
 from kaniko_core.builder.plan import Plan, make_plan
@@ -146,7 +146,6 @@ def _stages(builder: StageBuilder, cancel: Callable[[], None]) -> BuiltStage:
 
 def _image(stage: BuiltStage, output: OutputOptions) -> Image:
     config = stage.state.config
-    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     labels = {**config.config.labels, **dict(output.label)}
-    config = replace(config, config=replace(config.config, labels=labels), created=now)
+    config = replace(config, config=replace(config.config, labels=labels), created=history.now())
     return compose(config, stage.tree.layers(), docker=stage.docker)

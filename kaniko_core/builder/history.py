@@ -7,6 +7,7 @@ Scanners and ``docker history`` know these forms. They are what Go's formatting 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from kaniko_core.dockerfile.instructions import Add, Copy, Healthcheck, Heredoc
 from kaniko_core.oci.spec import History, Json
@@ -30,6 +31,11 @@ _ESCAPES = {
 _SECOND = 10**9
 _MINUTE = 60 * _SECOND
 _HOUR = 60 * _MINUTE
+
+
+def now() -> str:
+    """Return the present time as configs and histories have it: RFC 3339, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def entry(text: str) -> History:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from kaniko_core.errors import disk_errors
+from kaniko_core.oci.atomic import replacing
 from kaniko_core.oci.digest import Digest, VerifyingReader
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.oci.spec import Descriptor
@@ -50,11 +51,13 @@ class SpooledLayer:
         return cast(BinaryIO, VerifyingReader(file, descriptor.digest, descriptor.size, what))
 
     def _fetch(self) -> None:
-        partial = self._path.with_suffix(".partial")
-        with self._source.open() as source, disk_errors("keep a layer in", self._path.parent):
-            with partial.open("wb") as target:
-                shutil.copyfileobj(source, target, _PIECE)
-            partial.replace(self._path)
+        with (
+            self._source.open() as source,
+            disk_errors("keep a layer in", self._path.parent),
+            # Not flushed: it is gone when the build ends.
+            replacing(self._path, durable=False) as target,
+        ):
+            shutil.copyfileobj(source, target, _PIECE)
 
 
 def spooled(image: Image, fresh: Callable[[], Path]) -> Image:

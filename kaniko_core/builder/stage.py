@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
+from kaniko_core.builder import history
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.configure import StageState, configure, scratch, start_stage
 from kaniko_core.builder.copy import copy_entries
@@ -232,9 +232,9 @@ def _in_whole_seconds(entries: Iterable[Entry]) -> Iterator[Entry]:
 def _stamped(state: StageState, before: StageState) -> StageState:
     """Give the history entries that *state* has and *before* has not the present time."""
     old = len(before.config.history)
-    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    history = state.config.history
-    stamped = (*history[:old], *(replace(entry, created=now) for entry in history[old:]))
+    entries = state.config.history
+    created = history.now()
+    stamped = (*entries[:old], *(replace(entry, created=created) for entry in entries[old:]))
     return replace(state, config=replace(state.config, history=stamped))
 
 

@@ -13,7 +13,6 @@ imported with the first thing to send; ``conversation.py`` says what oras is use
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from kaniko_core.errors import ContentError, DigestMismatch
@@ -161,12 +160,7 @@ class Registry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _image(self, reference: Reference, raw: bytes) -> Image:

@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from errno import E2BIG, EINVAL
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from kaniko_core.errors import DiskError, SandboxError
@@ -73,12 +72,7 @@ class Mounted:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -191,12 +185,7 @@ class Sandbox:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _unmount(self, number: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from select import POLLIN, poll
-from types import TracebackType
 from typing import Self
 
 from kaniko_core.errors import SandboxError
@@ -38,12 +37,7 @@ class Streams:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close_server_ends()
         try:
             if not self._ended:
