@@ -7,7 +7,6 @@ both get them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +17,17 @@ from typing import Annotated, Any
 from kaniko_core.errors import UsageError
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
+from kaniko_core.values import (
+    Entitlement,
+    Secret,
+    SshAgent,
+    build_arg,
+    duration,
+    key_value,
+    named_context,
+    secret,
+    ssh_agent,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,52 +49,6 @@ class Flag:
     metavar: str | None = None
     name: str | None = None
     hidden: bool = False
-
-
-# Nanoseconds. Go counts them in 63 bits: about 292 years.
-_UNITS = {
-    "ns": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-}
-_LONGEST = (1 << 63) - 1
-_DURATION = re.compile(r"(\d*)(?:\.(\d*))?(ns|us|µs|ms|s|m|h)")
-
-
-def duration(text: str) -> timedelta:
-    """Read Go's form of durations: ``336h``, ``1h30m``, ``0``; raise UsageError otherwise."""
-    if text == "0":
-        return timedelta(0)
-    total, end = 0, 0
-    for part in _DURATION.finditer(text):
-        whole, fraction, unit = part[1], part[2] or "", _UNITS[part[3]]
-        if part.start() != end or not whole + fraction:
-            break
-        total += int(whole or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
-        end = part.end()
-    if not text or end != len(text) or total > _LONGEST:
-        raise UsageError(f"{text!r} is not a duration", hint="a duration looks like 336h or 1h30m")
-    return timedelta(microseconds=total // 1000)
-
-
-def key_value(text: str) -> tuple[str, str]:
-    """Read ``key=value``; raise UsageError where there is no ``=`` or no key."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UsageError(f"{text!r} has no key and value", hint="write it as key=value")
-    return key, value
-
-
-def build_arg(text: str) -> tuple[str, str | None]:
-    """Read ``NAME=value``, or ``NAME`` alone: then the value is None (from the environment)."""
-    key, equals, value = text.partition("=")
-    if not key:
-        raise UsageError(f"{text!r} is not a build argument", hint="write it as NAME=value")
-    return key, value if equals else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,6 +152,43 @@ class BuildOptions:
     cache: Annotated[
         bool, Flag("Use the base images cached in --cache-dir, and keep them unpacked there.")
     ] = False
+    build_context: Annotated[
+        tuple[tuple[str, str], ...],
+        Flag(
+            "Another context, or what FROM and --from mean by a name: a directory, a git or "
+            "https:// address, docker-image://IMAGE or oci-layout://DIRECTORY; repeatable.",
+            parse=named_context,
+            metavar="NAME=VALUE",
+        ),
+    ] = ()
+    secret: Annotated[
+        tuple[Secret, ...],
+        Flag(
+            "Secret for RUN --mount=type=secret, from a file or a variable; repeatable.",
+            parse=secret,
+            metavar="id=ID[,src=FILE|,env=NAME]",
+        ),
+    ] = ()
+    ssh: Annotated[
+        tuple[SshAgent, ...],
+        Flag(
+            "SSH agent's socket, or keys, for RUN --mount=type=ssh; repeatable.",
+            parse=ssh_agent,
+            metavar="default|ID[=SOCKET|KEY[,KEY]]",
+        ),
+    ] = ()
+    allow: Annotated[
+        tuple[Entitlement, ...],
+        Flag(
+            "What RUN may ask for beyond the usual: security.insecure, network.host; repeatable.",
+            parse=Entitlement,
+            metavar="RIGHT",
+        ),
+    ] = ()
+    check: Annotated[
+        bool, Flag("Only check the Dockerfile; the exit status is 1 if there are warnings.")
+    ] = False
+    dryrun: Annotated[bool, Flag("Only print what would be done.")] = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

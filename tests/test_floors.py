@@ -17,9 +17,10 @@ PROGRAMS = ("kaniko_executor", "kaniko_warmer")
 # Parts of one floor are strangers to each other.
 FLOORS = (
     {"errors", "progress", "linux"},
-    {"oci"},
+    {"oci", "values"},
     {"options"},
     {"registry", "cache", "context", "dockerfile", "rootfs", "sandbox"},
+    {"remote"},
     {"builder"},
     {"warm"},
     {"console"},
@@ -31,7 +32,7 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # Module or call, and the only places that may use it; "" is the programs.
 HOMES = {
     "ctypes": {"linux.py"},
-    "subprocess": {"sandbox/", "registry/auth.py"},
+    "subprocess": {"sandbox/", "registry/auth.py", "remote/"},
     "httpx": {"registry/"},
     "oras": {"registry/"},
     "dockerfile_parse": {"dockerfile/"},

@@ -76,7 +76,15 @@ def build(
             keep_owners=False,
         )
         builder = StageBuilder(
-            plan, dockerfile.escape, _given(build), files, workspace, images, delivery, progress
+            plan=plan,
+            escape=dockerfile.escape,
+            build_args=_given(build),
+            context=files,
+            named=lambda _: files,
+            workspace=workspace,
+            images=images,
+            delivery=delivery,
+            progress=progress,
         )
 
         def cancel() -> None:

@@ -116,6 +116,13 @@ def start_stage(base: ImageConfig, arguments: Scope, escape: str = "\\") -> Stag
     return StageState(replace(base, config=runtime, created=None), scope, escape)
 
 
+def follow_stage(base: StageState) -> StageState:
+    """Return the state of a stage that starts from another, after that one's last instruction."""
+    # Triggers are for this stage alone, and an ENTRYPOINT of its own voids the other's CMD.
+    runtime = replace(base.config.config, on_build=())
+    return replace(base, config=replace(base.config, config=runtime), cmd_set=False)
+
+
 def configure(
     state: StageState, instruction: Instruction, build_args: Mapping[str, str]
 ) -> StageState:
@@ -306,6 +313,11 @@ def _declared(state: StageState, instruction: Arg, build_args: Mapping[str, str]
 
 def _noted(state: StageState, runtime: RuntimeConfig, text: str) -> StageState:
     return _with(state, runtime, history.entry(text))
+
+
+def noted(state: StageState, entry: History) -> StageState:
+    """Return *state* with one more entry in its history."""
+    return _with(state, state.config.config, entry)
 
 
 def _with(state: StageState, runtime: RuntimeConfig, entry: History) -> StageState:

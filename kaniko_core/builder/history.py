@@ -33,9 +33,15 @@ _MINUTE = 60 * _SECOND
 _HOUR = 60 * _MINUTE
 
 
-def now() -> str:
-    """Return the present time as configs and histories have it: RFC 3339, in UTC."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def now(epoch: int | None = None) -> str:
+    """Return the present time as configs and histories have it: RFC 3339, in UTC.
+
+    It is never later than *epoch*, in seconds since 1970, where that is given.
+    """
+    time = datetime.now(UTC)
+    if epoch is None or time.timestamp() <= epoch:
+        return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def entry(text: str) -> History:
@@ -63,6 +69,11 @@ def copy_entry(instruction: Copy | Add) -> History:
     inline = [f"<<{heredoc.name}" for heredoc in instruction.heredocs]
     words += [source for source in instruction.sources if source not in inline]
     return _changed(" ".join([*words, *inline, instruction.destination]))
+
+
+def context_entry(name: str) -> History:
+    """Return the entry of a stage that starts from the files of a named context."""
+    return _changed(f"FROM {name}")
 
 
 def workdir_entry(path: str) -> History:

@@ -1,7 +1,7 @@
-"""What to build, in which order, from what: pure.
+"""What to build, in which order, from what: pure data.
 
 A plan names the stages that the target needs and no others, each with its base and the
-stages and images it copies from. Nothing has been fetched yet.
+stages, images and contexts it copies from. :mod:`kaniko_core.builder.planner` makes it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
+from pathlib import Path
 
-from kaniko_core.dockerfile.instructions import Add, Copy, From, Run, Workdir
+from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction, Run, Workdir
 from kaniko_core.dockerfile.scope import Scope, global_scope
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.dockerfile.words import Lexer, WordError
@@ -30,7 +31,7 @@ class Scratch:
 
 @dataclass(frozen=True, slots=True)
 class StageBase:
-    """An earlier stage as the base, or as what is copied from."""
+    """Another stage as the base, or as what is copied from."""
 
     number: int
 
@@ -44,7 +45,24 @@ class ImageBase:
     name: str
 
 
-Origin = Scratch | StageBase | ImageBase
+@dataclass(frozen=True, slots=True)
+class LayoutBase:
+    """An image in an OCI layout; *selector* is a tag, a digest, or empty for the only one."""
+
+    path: Path
+    selector: str
+    platform: Platform
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContextBase:
+    """A named context that holds files, not an image: a directory, a repository, an archive."""
+
+    name: str
+
+
+Origin = Scratch | StageBase | ImageBase | LayoutBase | ContextBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +70,24 @@ class StagePlan:
     """One stage that will be built.
 
     Attributes:
-        origins: for each COPY ``--from`` (by its text, lower-cased), what it names.
+        origins: for each ``--from`` of COPY and ``from`` of RUN ``--mount`` (by its text,
+            lower-cased), what it names.
+        triggers: what ONBUILD of the base wants run first.
+        replaced: whether a named context stands in for the stage: then none of its own
+            instructions is run.
     """
 
     stage: Stage
     base: Origin
     platform: Platform
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    triggers: tuple[Instruction, ...] = ()
+    replaced: bool = False
+
+    @property
+    def instructions(self) -> tuple[Instruction, ...]:
+        """What is done on top of the base, in order."""
+        return () if self.replaced else (*self.triggers, *self.stage.instructions)
 
     @property
     def needs(self) -> frozenset[int]:
@@ -69,7 +98,9 @@ class StagePlan:
     @property
     def makes_layers(self) -> bool:
         """Whether any instruction of the stage looks at, or changes, the file system."""
-        return any(isinstance(i, Run | Copy | Add | Workdir) for i in self.stage.instructions)
+        return isinstance(self.base, ContextBase) or any(
+            isinstance(i, Run | Copy | Add | Workdir) for i in self.instructions
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +138,15 @@ class Plan:
             for plan in self.stages.values()
             for origin in (plan.base, *plan.origins.values())
             if isinstance(origin, ImageBase)
+        )
+
+    @property
+    def bases(self) -> frozenset[ImageBase | LayoutBase]:
+        """The images that stages start from."""
+        return frozenset(
+            plan.base
+            for plan in self.stages.values()
+            if isinstance(plan.base, ImageBase | LayoutBase)
         )
 
 

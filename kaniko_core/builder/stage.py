@@ -5,14 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kaniko_core.builder import history
 from kaniko_core.builder.base import BaseImages
-from kaniko_core.builder.configure import StageState, configure, scratch, start_stage
+from kaniko_core.builder.configure import (
+    StageState,
+    configure,
+    follow_stage,
+    noted,
+    scratch,
+    start_stage,
+)
 from kaniko_core.builder.copy import copy_entries
 from kaniko_core.builder.output import Delivery
-from kaniko_core.builder.plan import ImageBase, Plan, Scratch, StageBase, StagePlan
+from kaniko_core.builder.plan import (
+    ContextBase,
+    ImageBase,
+    LayoutBase,
+    Plan,
+    Scratch,
+    StageBase,
+    StagePlan,
+)
 from kaniko_core.builder.run import process_of
 from kaniko_core.builder.source import CopySource
 from kaniko_core.builder.spool import spooled
@@ -20,8 +35,7 @@ from kaniko_core.builder.tree import Step, StepDirectory, Tree
 from kaniko_core.builder.workdir import workdir_entries
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction, Run, Workdir
-from kaniko_core.dockerfile.stages import Stage
-from kaniko_core.errors import CommandFailed, DockerfileError, KanikoError
+from kaniko_core.errors import CommandFailed, KanikoError
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.oci.layer import write_layer
@@ -52,16 +66,25 @@ class BuiltStage:
 
 @dataclass(frozen=True, slots=True)
 class StageBuilder:
-    """Builds the stages of one plan; safe to use from several threads at once."""
+    """Builds the stages of one plan; safe to use from several threads at once.
+
+    Attributes:
+        build_args: values given for ARGs.
+        named: returns the files of a named context.
+        epoch: seconds since 1970 that stand for the present time (``SOURCE_DATE_EPOCH``).
+    """
 
     plan: Plan
     escape: str
     build_args: Mapping[str, str]
     context: CopySource
+    named: Callable[[str], CopySource]
     workspace: Workspace
     images: BaseImages
     delivery: Delivery
     progress: Progress
+    epoch: int | None = None
+    _trees: dict[ImageBase | LayoutBase, Tree] = field(default_factory=dict)
 
     def build(self, number: int, built: Mapping[int, BuiltStage]) -> BuiltStage:
         """Build stage *number*, whose needs are in *built* already.
@@ -72,14 +95,14 @@ class StageBuilder:
         plan = self.plan.stages[number]
         label = plan.stage.label
         started = time.monotonic()
-        steps = len(plan.stage.instructions)
+        steps = len(plan.instructions)
         self.progress(StageStarted(label, plan.stage.start.image, steps))
         try:
             stage = self._start(plan, built)
         except KanikoError as error:
             _locate(error, label, plan.stage.start)
             raise
-        for position, instruction in enumerate(plan.stage.instructions, 1):
+        for position, instruction in enumerate(plan.instructions, 1):
             began = time.monotonic()
             self.progress(StepStarted(label, position, steps, instruction.source.text))
             try:
@@ -95,25 +118,41 @@ class StageBuilder:
         match plan.base:
             case StageBase(number):
                 base = built[number]
-                return replace(base, state=replace(base.state, cmd_set=False))
+                return replace(base, state=follow_stage(base.state))
             case Scratch():
-                state = start_stage(scratch(plan.platform), self.plan.arguments, self.escape)
-                return BuiltStage(state, Tree(self.workspace, "scratch"), docker=False)
-            case ImageBase() as wanted:
+                return self._empty(plan, "scratch")
+            case ContextBase(name):
+                return self._from_files(plan, name)
+            case ImageBase() | LayoutBase() as wanted:
                 image = self._base_image(plan, wanted)
-                _refuse_triggers(plan.stage, wanted.name, image)
                 state = start_stage(image.config, self.plan.arguments, self.escape)
                 return BuiltStage(state, Tree(self.workspace, wanted.name, image), image.is_docker)
 
-    def _base_image(self, plan: StagePlan, wanted: ImageBase) -> Image:
+    def _empty(self, plan: StagePlan, name: str) -> BuiltStage:
+        state = start_stage(scratch(plan.platform), self.plan.arguments, self.escape)
+        return BuiltStage(state, Tree(self.workspace, name), docker=False)
+
+    def _from_files(self, plan: StagePlan, name: str) -> BuiltStage:
+        """Return a stage that starts from the files of a named context."""
+        stage = self._empty(plan, name)
+        everything = Copy(plan.stage.start.source, (".",), "/")
+        entries = self._copied(stage, everything, self.named(name))
+        step = self._made(plan, stage, everything, entries)
+        made = noted(stage.state, history.context_entry(name))
+        state = _stamped(made, stage.state, self.epoch)
+        return replace(stage, state=state, tree=stage.tree.with_step(step))
+
+    def _base_image(self, plan: StagePlan, wanted: ImageBase | LayoutBase) -> Image:
         image = self.images.find(wanted)
-        repository = wanted.reference.repository
-        if plan.stage.number in self.plan.packed:
+        if plan.stage.number not in self.plan.packed:
+            return image
+        if isinstance(wanted, ImageBase):
+            repository = wanted.reference.repository
             if self.delivery.needs_bytes_of(repository):
                 image = spooled(image, lambda: self.workspace.fresh("blobs"))
             self.delivery.starts_from(repository)
-            for layer in image.layers:
-                self.delivery.offer(layer)
+        for layer in image.layers:
+            self.delivery.offer(layer)
         return image
 
     def _step(
@@ -123,18 +162,13 @@ class StageBuilder:
         instruction: Instruction,
         built: Mapping[int, BuiltStage],
     ) -> BuiltStage:
-        state = _stamped(configure(stage.state, instruction, self.build_args), stage.state)
+        configured = configure(stage.state, instruction, self.build_args)
+        state = _stamped(configured, stage.state, self.epoch)
         match instruction:
             case Run():
                 step = self._run(plan, stage, instruction, state)
             case Copy() | Add():
-                entries = copy_entries(
-                    instruction,
-                    stage.state,
-                    self._source(instruction, plan, built),
-                    stage.tree.view,
-                    spool=lambda: self.workspace.fresh("spool"),
-                )
+                entries = self._copied(stage, instruction, self._source(instruction, plan, built))
                 step = self._made(plan, stage, instruction, entries)
             case Workdir():
                 if state.workdir == "/":
@@ -191,32 +225,45 @@ class StageBuilder:
 
         return self.workspace.packers.submit(pack)
 
+    def _copied(
+        self, stage: BuiltStage, instruction: Copy | Add, source: CopySource
+    ) -> list[Entry]:
+        return copy_entries(
+            instruction,
+            stage.state,
+            source,
+            stage.tree.view,
+            spool=lambda: self.workspace.fresh("spool"),
+        )
+
     def _source(
         self, instruction: Copy | Add, plan: StagePlan, built: Mapping[int, BuiltStage]
     ) -> CopySource:
         if isinstance(instruction, Add) or instruction.from_ is None:
             return self.context
-        match plan.origins[instruction.from_.lower()]:
+        origin = plan.origins[instruction.from_.lower()]
+        if isinstance(origin, ContextBase):
+            return self.named(origin.name)
+        name = "scratch"
+        if isinstance(origin, StageBase):
+            name = f"stage {self.plan.stages[origin.number].stage.label}"
+        elif not isinstance(origin, Scratch):
+            name = f"image {origin.name}"
+        return CopySource(self._tree_of(origin, built).view, name)
+
+    def _tree_of(
+        self, origin: StageBase | ImageBase | LayoutBase | Scratch, built: Mapping[int, BuiltStage]
+    ) -> Tree:
+        """Return the files of a stage or image that is copied or mounted from."""
+        match origin:
             case StageBase(number):
-                label = self.plan.stages[number].stage.label
-                return CopySource(built[number].tree.view, f"stage {label}")
+                return built[number].tree
             case Scratch():
-                return CopySource(Tree(self.workspace, "scratch").view, "scratch")
-            case ImageBase() as wanted:
+                return Tree(self.workspace, "scratch")
+            case ImageBase() | LayoutBase() as wanted:
+                # One for all who copy from the image: a tree is mounted once.
                 tree = Tree(self.workspace, wanted.name, self.images.find(wanted))
-                return CopySource(tree.view, f"image {wanted.name}")
-
-
-def _refuse_triggers(stage: Stage, name: str, image: Image) -> None:
-    if triggers := image.config.config.on_build:
-        source = stage.start.source
-        raise DockerfileError(
-            f"the base image {name} has ONBUILD triggers, which are not supported yet",
-            path=source.path,
-            line=source.line,
-            source=source.text,
-            hint=f"write them into this Dockerfile: {'; '.join(triggers)}",
-        )
+                return self._trees.setdefault(wanted, tree)
 
 
 def _in_whole_seconds(entries: Iterable[Entry]) -> Iterator[Entry]:
@@ -229,11 +276,11 @@ def _in_whole_seconds(entries: Iterable[Entry]) -> Iterator[Entry]:
         yield entry
 
 
-def _stamped(state: StageState, before: StageState) -> StageState:
+def _stamped(state: StageState, before: StageState, epoch: int | None) -> StageState:
     """Give the history entries that *state* has and *before* has not the present time."""
     old = len(before.config.history)
     entries = state.config.history
-    created = history.now()
+    created = history.now(epoch)
     stamped = (*entries[:old], *(replace(entry, created=created) for entry in entries[old:]))
     return replace(state, config=replace(state.config, history=stamped))
 
