@@ -2,7 +2,7 @@
 
     KanikoError
     ├── UsageError              an option or reference cannot be used
-    ├── DockerfileError         path, line, source text
+    ├── DockerfileError         path, line, column, source text
     ├── ContextError            the build context cannot be fetched or read
     ├── RegistryError           what a registry answered
     │   ├── Unauthorized        the hint names the credential sources that were tried
@@ -50,21 +50,42 @@ class UsageError(KanikoError):
 class DockerfileError(KanikoError):
     """The Dockerfile is wrong at a known line.
 
+    Args:
+        source: the text that is wrong: the line itself where *column* is given, since a caret
+            points into it.
+
     Attributes:
         path: how the user named the file.
         line: 1 for the first; 0 where the file as a whole is meant.
+        column: 1 for the line's first character; 0 where the line as a whole is meant.
     """
 
     def __init__(
-        self, message: str, *, path: str, line: int = 0, source: str = "", hint: str | None = None
+        self,
+        message: str,
+        *,
+        path: str,
+        line: int = 0,
+        column: int = 0,
+        source: str = "",
+        hint: str | None = None,
     ) -> None:
-        where = f"{path}:{line}" if line else path
+        where = ":".join([path, *(str(number) for number in (line, column) if number)])
         text = f"{where}: {message}"
         if source.strip():
             text += f"\n    {source.strip()}"
+            text += _caret(source, column) if column else ""
         super().__init__(text, hint=hint)
         self.path = path
         self.line = line
+        self.column = column
+
+
+def _caret(source: str, column: int) -> str:
+    """Return a line with a mark below the character of *source* that *column* counts to."""
+    before = source[: column - 1].lstrip()
+    # A tab is as wide here as it is above.
+    return "\n    " + "".join("\t" if c == "\t" else " " for c in before) + "^"
 
 
 class ContextError(KanikoError):

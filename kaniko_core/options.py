@@ -263,16 +263,23 @@ class OutputOptions:
     ] = ()
 
     def __post_init__(self) -> None:
-        if not self.destination and not self.no_push:
-            raise UsageError(
-                "nowhere to push the image to", hint="name a --destination, or use --no-push"
-            )
         for reference in self.destination:
             if reference.digest is not None:
                 raise UsageError(
                     f"{reference} names a digest; a destination has a tag",
                     hint=f"push to {reference.repository}:TAG",
                 )
+
+    def require_destination(self) -> None:
+        """Refuse to build for nobody; ``--check`` and ``--dryrun`` build nothing.
+
+        Raises:
+            UsageError: the image would go nowhere, and not on purpose.
+        """
+        if not self.destination and not self.no_push:
+            raise UsageError(
+                "nowhere to push the image to", hint="name a --destination, or use --no-push"
+            )
 
 
 class LogFormat(Enum):

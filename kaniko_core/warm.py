@@ -25,6 +25,7 @@ from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import Descriptor, Index, MediaType
 from kaniko_core.options import CacheOptions, WarmOptions
 from kaniko_core.progress import Noted, Progress, Warned, silent
+from kaniko_core.registry.failures import no_image
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def images_of(
         DockerfileError: it is no Dockerfile, or a name in it is none.
         UsageError: the file cannot be read.
     """
-    from kaniko_core.builder.plan import make_plan
+    from kaniko_core.builder.planner import make_plan
     from kaniko_core.dockerfile.parser import parse_dockerfile
 
     try:
@@ -229,7 +230,7 @@ class _Warmer:
         reference = wanted.reference
         listed = self.pull.head(reference)
         if listed is None:
-            raise _missing(wanted)
+            raise no_image(wanted.reference)
         if listed.media_type not in MediaType.INDEXES:
             return listed.digest, listed.digest
         remembered = self.cache.recall(reference, wanted.platform)
@@ -237,7 +238,7 @@ class _Warmer:
             return listed.digest, remembered.image
         answer = self.pull.manifest(reference.at(listed.digest))
         if answer is None:
-            raise _missing(wanted)
+            raise no_image(wanted.reference)
         chosen = Index.parse(answer[1]).select(wanted.platform)
         if chosen is None:
             raise NotFound(
@@ -281,7 +282,7 @@ class _Warmer:
         reference = replace(wanted.reference, digest=found.digest)
         image = self.pull.get(reference, wanted.platform)
         if image is None:
-            raise _missing(wanted)
+            raise no_image(wanted.reference)
         if image.digest != found.digest:
             raise ContentError(f"the registry sent {image.digest} instead of {found.digest}")
         bad = found.freshness in (Freshness.DAMAGED, Freshness.UNREADABLE)
@@ -321,14 +322,6 @@ def unpack(warmed: Sequence[Warmed], *, cache: CacheOptions, progress: Progress 
             if image is not None:
                 name = item.wanted.reference.familiar
                 store.directories(image.layers, progress=progress, name=name)
-
-
-def _missing(wanted: Wanted) -> NotFound:
-    return NotFound(
-        f"there is no image {wanted.reference}",
-        status=404,
-        hint="check the name and the tag; a private image needs credentials in Docker's config",
-    )
 
 
 def table(warmed: Sequence[Warmed]) -> str:

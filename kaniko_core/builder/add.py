@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from kaniko_core.builder.destination import Destination, printable
+from kaniko_core.builder.destination import Defaults, Destination, printable
 from kaniko_core.errors import ContentError, disk_errors
 from kaniko_core.oci.archive import read_entries
 from kaniko_core.oci.compression import decompressed
@@ -46,6 +46,7 @@ def unpack_archive(
     directory: bytes,
     *,
     owner: tuple[int, int] | None,
+    made: Defaults,
     spool: Path,
 ) -> None:
     """Put the members of the archive *stream* below *directory*.
@@ -55,6 +56,8 @@ def unpack_archive(
         destination: takes the entries.
         directory: the resolved name of where they go; made if need be.
         owner: of all members; None leaves the archive's numbers.
+        made: what *directory* is like where it has to be made. Directories that the archive
+            takes for granted are root's, whoever owns its members, as with BuildKit.
         spool: a new file for the members' contents, which the entries read from.
 
     Raises:
@@ -62,9 +65,10 @@ def unpack_archive(
         UnsafeEntry: a member would leave the directory.
         DiskError: the spool cannot be written.
     """
-    destination.make_directories(directory)
+    destination.make_directories(directory, made)
+    implied = Defaults(mtime_ns=made.mtime_ns)
     with disk_errors("unpack an archive to", spool), spool.open("xb") as file:
-        members = _Members(destination, directory, owner, spool, file)
+        members = _Members(destination, directory, owner, implied, spool, file)
         for entry, content in read_entries(decompressed(stream)):
             members.add(entry, content)
 
@@ -74,6 +78,7 @@ class _Members:
     destination: Destination
     directory: bytes
     owner: tuple[int, int] | None
+    implied: Defaults
     spool: Path
     file: BinaryIO
 
@@ -109,7 +114,7 @@ class _Members:
                 return resolved
         parent, _, base = name.rpartition(b"/")
         parent = self.destination.resolve(parent)
-        self.destination.make_directories(parent)
+        self.destination.make_directories(parent, self.implied)
         return _join(parent, base)
 
     def _link(self, entry: Entry) -> None:

@@ -1,4 +1,4 @@
-"""From a name to an image: the cache of base images first, then the registry.
+"""From a name to an image: the cache of base images first, then the registry; or an OCI layout.
 
 With ``--cache`` an image named by digest needs no network, one named by tag needs one HEAD,
 and where the registry cannot be reached the tag means what it meant when it was last warmed.
@@ -12,14 +12,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from kaniko_core.builder.plan import ImageBase
+from kaniko_core.builder.layouts import layout_image
+from kaniko_core.builder.plan import ImageBase, LayoutBase
 from kaniko_core.cache.checked import with_spare
 from kaniko_core.cache.images import Freshness, ImageCache, Lookup
-from kaniko_core.errors import ContentError, DiskError, KanikoError, NotFound, RegistryError
+from kaniko_core.errors import ContentError, DiskError, KanikoError, RegistryError
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image
 from kaniko_core.progress import Noted, Progress, Warned
 from kaniko_core.registry.client import Registry
+from kaniko_core.registry.failures import no_image
 
 
 class BaseImages:
@@ -38,16 +40,18 @@ class BaseImages:
         self._lookup = (
             None if cache is None else _CachedImages(registry, cache, progress, now, cancelled)
         )
-        self._found: dict[ImageBase, Image] = {}
+        self._found: dict[ImageBase | LayoutBase, Image] = {}
         self._guard = threading.Lock()
-        self._locks: dict[ImageBase, threading.Lock] = {}
+        self._locks: dict[ImageBase | LayoutBase, threading.Lock] = {}
 
-    def find(self, wanted: ImageBase) -> Image:
+    def find(self, wanted: ImageBase | LayoutBase) -> Image:
         """Return the image, its layers not yet fetched.
 
         Raises:
             NotFound: the registry has no such image.
             RegistryError: the registry cannot be asked, and the cache does not have the image.
+            ContextError: the OCI layout has no such image.
+            ContentError: the OCI layout is none, or damaged.
         """
         with self._guard:
             lock = self._locks.setdefault(wanted, threading.Lock())
@@ -56,7 +60,9 @@ class BaseImages:
                 self._found[wanted] = self._find(wanted)
             return self._found[wanted]
 
-    def _find(self, wanted: ImageBase) -> Image:
+    def _find(self, wanted: ImageBase | LayoutBase) -> Image:
+        if isinstance(wanted, LayoutBase):
+            return layout_image(wanted)
         if self._lookup is None:
             return self._pull(wanted)
         cached = self._lookup.find(wanted)
@@ -65,7 +71,7 @@ class BaseImages:
     def _pull(self, wanted: ImageBase) -> Image:
         image = self._registry.get(wanted.reference, wanted.platform)
         if image is None:
-            raise _missing(wanted)
+            raise no_image(wanted.reference)
         return image
 
 
@@ -125,7 +131,7 @@ class _CachedImages:
             reference = replace(wanted.reference, tag=None, digest=found.digest)
             image = self.registry.get(reference, wanted.platform)
             if image is None:
-                raise _missing(wanted)
+                raise no_image(wanted.reference)
             return image
 
         def damaged(error: KanikoError) -> None:
@@ -158,7 +164,7 @@ class _CachedImages:
             self._warn_offline(wanted, remembered.image, remembered.when, error)
             return _Known(remembered.image, ageless=True)
         if listed is None:
-            raise _missing(wanted)
+            raise no_image(wanted.reference)
         if remembered is not None and remembered.listed == listed.digest:
             return _Known(remembered.image)
         return _Known(listed.digest)
@@ -175,11 +181,3 @@ class _CachedImages:
                 hint="the tag may mean a newer image by now; build again when the registry is back",
             )
         )
-
-
-def _missing(wanted: ImageBase) -> NotFound:
-    return NotFound(
-        f"there is no image {wanted.name} in {wanted.reference.repository.registry}",
-        status=404,
-        hint="check the name and the tag; a private image needs credentials in Docker's config",
-    )

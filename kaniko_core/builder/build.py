@@ -13,22 +13,20 @@ from pathlib import Path
 
 from kaniko_core.builder import history
 from kaniko_core.builder.base import BaseImages
+from kaniko_core.builder.check import announce_checks
 from kaniko_core.builder.output import BuildResult, open_delivery
-from kaniko_core.builder.plan import Plan, make_plan
-from kaniko_core.builder.source import CopySource
+from kaniko_core.builder.project import ContextFiles, Project, open_project
+from kaniko_core.builder.remote import RemoteSources
+from kaniko_core.builder.run import Commands, open_commands, refuse_forbidden
+from kaniko_core.builder.secrets import read_secrets
 from kaniko_core.builder.stage import BuiltStage, StageBuilder
 from kaniko_core.builder.workspace import open_workspace
 from kaniko_core.cache.images import ImageCache
-from kaniko_core.context import open_context
-from kaniko_core.dockerfile.parser import parse_dockerfile
 from kaniko_core.dockerfile.scope import unused_build_args
-from kaniko_core.dockerfile.stages import Dockerfile
-from kaniko_core.dockerfile.support import refuse_unsupported
 from kaniko_core.oci.image import Image, compose
 from kaniko_core.options import BuildOptions, CacheOptions, OutputOptions, RegistryOptions
-from kaniko_core.progress import Progress, Warned, silent
+from kaniko_core.progress import Noted, Progress, Warned, silent
 from kaniko_core.registry.client import Registry
-from kaniko_core.rootfs.tree import Rootfs
 
 # Stages that run at once. Their commands compete for the same cores, but mostly wait for
 # networks and disks.
@@ -50,16 +48,20 @@ def build(
     """
     cache = cache or CacheOptions()
     registry = registry or RegistryOptions()
-    context, source = open_context(build.context, build.context_sub_path, build.dockerfile)
-    dockerfile = parse_dockerfile(source.data, source.path)
-    plan = _planned(dockerfile, build, progress)
+    output.require_destination()
+    secrets = read_secrets(build.secret)
+    shared = _shared(build, cache)
     with ExitStack() as stack:
+        workspace = stack.enter_context(open_workspace(build.kaniko_dir, shared, progress))
+        commands = stack.enter_context(open_commands(build, workspace, secrets, shared))
+        remote = stack.enter_context(_remote(commands, registry))
+        project = open_project(build, remote)
+        plan = project.plan()
+        _note(project, build, progress)
+        refuse_forbidden(plan, build.allow)
         pull = stack.enter_context(Registry(registry, push=False, progress=progress))
         push = stack.enter_context(Registry(registry, push=True, progress=progress))
         delivery = stack.enter_context(open_delivery(output, push, progress))
-        workspace = stack.enter_context(
-            open_workspace(build.kaniko_dir, _shared(build, cache), progress)
-        )
         if plan.needs_root:
             # A kernel that refuses is found out before anything is pulled.
             _ = workspace.sandbox
@@ -69,29 +71,40 @@ def build(
             progress,
             cancelled=lambda: pull.cancelled,
         )
-        files = CopySource(
-            stack.enter_context(Rootfs(context.directory)),
-            "the build context",
-            context.ignore,
-            keep_owners=False,
-        )
+        plan = project.plan_with(images)
+        announce_checks(project, plan, images, progress)
+        files = ContextFiles(project, remote, stack)
         builder = StageBuilder(
             plan=plan,
-            escape=dockerfile.escape,
-            build_args=_given(build),
-            context=files,
-            named=lambda _: files,
+            escape=project.dockerfile.escape,
+            build_args=project.build_args,
+            context=files.main,
+            files=files.of,
+            remote=remote,
             workspace=workspace,
+            commands=commands,
             images=images,
             delivery=delivery,
             progress=progress,
+            epoch=project.epoch,
         )
 
         def cancel() -> None:
             pull.cancel()
+            remote.cancel()
             workspace.cancel()
 
-        return delivery.deliver(_image(_stages(builder, cancel), output))
+        return delivery.deliver(_image(_stages(builder, cancel), output, project.epoch))
+
+
+def _remote(commands: Commands, registry: RegistryOptions) -> RemoteSources:
+    return RemoteSources(
+        commands.workspace.fresh,
+        options=registry,
+        secrets=commands.secrets.values,
+        ssh_socket=lambda: commands.mounts.agents.sockets.get("default"),
+        progress=commands.progress,
+    )
 
 
 def _shared(build: BuildOptions, cache: CacheOptions) -> Path | None:
@@ -104,25 +117,23 @@ def _shared(build: BuildOptions, cache: CacheOptions) -> Path | None:
     return directory if build.cache and wanted else None
 
 
-def _given(build: BuildOptions) -> dict[str, str]:
-    return {name: value for name, value in build.build_arg if value is not None}
-
-
-def _planned(dockerfile: Dockerfile, build: BuildOptions, progress: Progress) -> Plan:
-    for check in dockerfile.warnings:
-        progress(Warned(f"{dockerfile.path}:{check.line}: {check.message} ({check.rule})"))
+def _note(project: Project, build: BuildOptions, progress: Progress) -> None:
+    dockerfile = project.dockerfile
+    syntax = project.build_args.get("BUILDKIT_SYNTAX") or dockerfile.directives.get("syntax")
+    if syntax:
+        progress(_syntax_note(syntax))
     for name in unused_build_args(dockerfile, (name for name, _ in build.build_arg)):
         progress(Warned(f"--build-arg {name} has no effect: {dockerfile.path} has no ARG {name}"))
-    plan = make_plan(
-        dockerfile,
-        target=build.target,
-        build_args=_given(build),
-        target_platform=build.custom_platform,
+
+
+def _syntax_note(syntax: str) -> Noted | Warned:
+    name = syntax.split(maxsplit=1)[0].removeprefix("docker.io/")
+    if name.startswith(("docker/dockerfile", "dockerfile.v0")):
+        return Noted(f"{syntax} is not fetched: the stable Dockerfile language is built in")
+    return Warned(
+        f"the frontend {syntax} is not run: the file is read as a Dockerfile",
+        hint="if it is written in another language, build it with BuildKit",
     )
-    # A stage that is not built may hold anything.
-    needed = tuple(stage.stage for stage in plan.stages.values())
-    refuse_unsupported(replace(dockerfile, stages=needed))
-    return plan
 
 
 def _stages(builder: StageBuilder, cancel: Callable[[], None]) -> BuiltStage:
@@ -152,8 +163,10 @@ def _stages(builder: StageBuilder, cancel: Callable[[], None]) -> BuiltStage:
     return built[plan.target]
 
 
-def _image(stage: BuiltStage, output: OutputOptions) -> Image:
+def _image(stage: BuiltStage, output: OutputOptions, epoch: int | None) -> Image:
     config = stage.state.config
     labels = {**config.config.labels, **dict(output.label)}
-    config = replace(config, config=replace(config.config, labels=labels), created=history.now())
+    config = replace(
+        config, config=replace(config.config, labels=labels), created=history.now(epoch)
+    )
     return compose(config, stage.tree.layers(), docker=stage.docker)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar, assert_never, cast
 
 from kaniko_core.builder import history
@@ -38,7 +38,7 @@ from kaniko_core.dockerfile.paths import workdir_path
 from kaniko_core.dockerfile.ports import expose_ports
 from kaniko_core.dockerfile.scope import Scope, declared
 from kaniko_core.dockerfile.signals import signal_number
-from kaniko_core.dockerfile.words import Lexer
+from kaniko_core.dockerfile.words import Lexer, WordError
 from kaniko_core.errors import (
     ContentError,
     ContextError,
@@ -74,7 +74,7 @@ class StageState:
     scope: Scope
     escape: str = "\\"
     cmd_set: bool = False
-    declared: Mapping[str, str] = field(default_factory=dict)
+    declared: tuple[tuple[str, str], ...] = ()
 
     @property
     def workdir(self) -> str:
@@ -177,6 +177,8 @@ def _expanded(instruction: Instruction, word: Callable[[str], str]) -> Instructi
             return replace(instruction, signal=word(instruction.signal))
         case Copy() | Add():
             inline = {f"<<{heredoc.name}" for heredoc in instruction.heredocs}
+            if isinstance(instruction, Add) and instruction.checksum:
+                instruction = replace(instruction, checksum=word(instruction.checksum))
             return replace(
                 instruction,
                 sources=tuple(s if s in inline else word(s) for s in instruction.sources),
@@ -212,7 +214,7 @@ def _configured(
             return _with(state, runtime, history.workdir_entry(runtime.working_dir))
         case Run():
             variables = state.scope.variables
-            seen = {name: variables.get(name, value) for name, value in state.declared.items()}
+            seen = [(name, variables.get(name, value)) for name, value in state.declared]
             argv = command_line(state, instruction)
             return _with(state, runtime, history.run_entry(argv, seen))
         case Copy() | Add():
@@ -306,8 +308,8 @@ def _declared(state: StageState, instruction: Arg, build_args: Mapping[str, str]
         for name, default in pairs
     ]
     text = " ".join(name if value is None else f"{name}={value}" for name, value in values)
-    own = {name: value or "" for name, value in values}
-    state = replace(state, scope=scope, declared={**state.declared, **own})
+    own = ((name, value or "") for name, value in values)
+    state = replace(state, scope=scope, declared=(*state.declared, *own))
     return _noted(state, state.config.config, f"ARG {text}")
 
 
@@ -337,6 +339,5 @@ def located(source: Source) -> Iterator[None]:
     except (DockerfileError, ContextError, ContentError, DiskError):
         raise
     except KanikoError as error:
-        raise DockerfileError(
-            str(error), path=source.path, line=source.line, source=source.text, hint=error.hint
-        ) from error
+        at = (error.word,) if isinstance(error, WordError) else ()
+        raise source.error(str(error), hint=error.hint, at=at) from error

@@ -1,4 +1,4 @@
-"""COPY, and ADD of local files: what they put into a layer, as entries.
+"""COPY and ADD: what they put into a layer, as entries.
 
 Nothing is copied: the entries name files of the source, and the layer is packed from them.
 Where BuildKit and the Dockerfile reference say the same, this does it; where BuildKit fails
@@ -9,27 +9,46 @@ Source: https://docs.docker.com/reference/dockerfile/#copy; BuildKit's fsutil.
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import assert_never
 
 from kaniko_core.builder.add import is_archive, unpack_archive
 from kaniko_core.builder.configure import StageState, expand, located
 from kaniko_core.builder.destination import DIRECTORY_MODE, Defaults, Destination, printable
 from kaniko_core.builder.files import Changes, FileCopier
-from kaniko_core.builder.source import CopySource, Match, reading
+from kaniko_core.builder.parents import Pivot
+from kaniko_core.builder.source import (
+    CopySource,
+    FetchedFile,
+    FetchedTree,
+    InlineFile,
+    LocalWord,
+    Match,
+    SourceItem,
+    reading,
+)
+from kaniko_core.builder.target import Target
 from kaniko_core.context.ignore import IgnorePatterns
-from kaniko_core.dockerfile.instructions import Add, Copy
-from kaniko_core.dockerfile.paths import destination_path
+from kaniko_core.dockerfile.instructions import Add, Copy, Heredoc
+from kaniko_core.dockerfile.words import Lexer
 from kaniko_core.errors import ContentError, KanikoError
 from kaniko_core.oci.entry import Entry, Kind
+from kaniko_core.addresses.git import parse_git_reference
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.rootfs.users import Accounts
 
 __all__ = ["CopySource", "copy_entries"]
+
+_INLINE_MODE = 0o644
+_TABS = re.compile(r"^\t+", re.MULTILINE)
+_SECOND = 10**9  # nanoseconds
 
 
 def copy_entries(
@@ -39,15 +58,21 @@ def copy_entries(
     below: Rootfs,
     *,
     spool: Callable[[], Path],
+    sources: Sequence[SourceItem] | None = None,
+    epoch: int | None = None,
 ) -> list[Entry]:
     """Return the layer of a COPY or ADD: parents first, sorted by name, each name once.
 
     Args:
         instruction: as it was parsed; its words are expanded here.
         state: the stage before it.
-        origin: where the sources are.
+        origin: where local sources are.
         below: the stage's tree before the instruction.
         spool: names a new file for what an archive holds; it must last as long as the entries.
+        sources: what the source words stand for, in order and without here-documents, which
+            come after them; None where all of them name files of *origin*.
+        epoch: the time of what has none of its own, in seconds since 1970: here-documents and
+            directories made on the way. None for that of the directory that it is put in.
 
     Raises:
         DockerfileError: the instruction cannot be done: a missing source, an unknown user, …
@@ -56,136 +81,234 @@ def copy_entries(
     """
     instruction = expand(state, instruction)
     with located(instruction.source):
+        items = _items(instruction, state, sources)
+        _refuse_impossible(instruction, items)
         owner = Accounts.of(below).owner(instruction.chown) if instruction.chown else None
-        changes = Changes(
-            owner or (None if origin.keep_owners else (0, 0)), instruction.chmod or None
-        )
-        defaults = Defaults(owner or (0, 0), _mode_on_the_way(changes))
-        target = _Target(
-            Destination(below, defaults, follow=not instruction.link),
-            state.workdir,
-            instruction.destination,
-        )
-        if len(instruction.sources) > 1 and not target.must_be_directory:
-            raise KanikoError(
-                f"{len(instruction.sources)} sources need a directory to go to, and "
-                f'"{instruction.destination}" does not end in a slash',
-                hint=f"write {instruction.destination}/",
-            )
-        copier = _Copier(instruction, origin, target, changes, owner, spool)
-        for source in instruction.sources:
-            copier.copy(source)
+        target = _target(instruction, state, below, owner, epoch)
+        if len(items) > 1:
+            _refuse_one_file_for_several(instruction, target)
+        copier = _Copier(instruction, origin, target, owner, spool)
+        for item in items:
+            copier.put(item)
         return target.destination.entries()
 
 
-def _mode_on_the_way(changes: Changes) -> int:
-    """Return the mode of directories made on the way: an octal ``--chmod``'s, as with BuildKit."""
-    mode = changes.mode(DIRECTORY_MODE, True) & 0o777
-    return mode if changes.chmod and changes.chmod[0].isdigit() else DIRECTORY_MODE
+def _items(
+    instruction: Copy | Add, state: StageState, sources: Sequence[SourceItem] | None
+) -> list[SourceItem]:
+    names = {f"<<{heredoc.name}" for heredoc in instruction.heredocs}
+    if sources is None:
+        sources = [LocalWord(word) for word in instruction.sources if word not in names]
+    variables = state.scope.variables
+    return [*sources, *(_inline_file(heredoc, variables) for heredoc in instruction.heredocs)]
 
 
-class _Target:
-    """Where an instruction's destination is."""
+def _inline_file(heredoc: Heredoc, variables: Mapping[str, str]) -> InlineFile:
+    if heredoc.name in (".", "..") or "/" in heredoc.name:
+        raise KanikoError(
+            f"the here-document <<{heredoc.name} is no name for a file",
+            hint="its word becomes the file's name; say in the destination where it goes",
+        )
+    text = _TABS.sub("", heredoc.content) if heredoc.chomp else heredoc.content
+    if heredoc.expand:
+        # The escape directive has no say in a body, and quotes in it are the file's.
+        text = Lexer("\\", skip_quotes=True).expand(text, variables)
+    return InlineFile(heredoc.name, text.encode("utf-8", "surrogateescape"))
 
-    def __init__(self, destination: Destination, workdir: str, text: str) -> None:
-        self.destination = destination
-        self.must_be_directory = text in ("", ".") or text.endswith(("/", "/."))
-        self.path = destination.resolve(destination_path(workdir, text))
 
-    @property
-    def is_directory(self) -> bool:
-        return self.destination.kind(self.path) is Kind.DIRECTORY
-
-    def directory(self, mtime_ns: int) -> bytes:
-        """Return the directory that takes the contents of another, made if need be.
-
-        A new one has the time of the other, but neither its mode nor its owner, as with BuildKit.
-        """
-        if not self.is_directory:
-            defaults = self.destination.defaults
-            self.destination.make_directories(self.path.rpartition(b"/")[0])
-            self.destination.make_directories(
-                self.path, Defaults(defaults.owner, defaults.mode, mtime_ns)
-            )
-        return self.path
-
-    def file(self, name: bytes) -> bytes:
-        """Return what a file called *name* becomes; its parents are made if need be."""
-        path = self.path
-        if self.must_be_directory:
-            self.destination.make_directories(path)
-        if self.is_directory:
-            path = path + b"/" + name if path else name
-        else:
-            self.destination.make_directories(path.rpartition(b"/")[0])
-        if self.destination.kind(path) is Kind.DIRECTORY:
+def _refuse_impossible(instruction: Copy | Add, items: Sequence[SourceItem]) -> None:
+    """Refuse what no source of that kind can be."""
+    if isinstance(instruction, Copy):
+        for item in items:
+            if isinstance(item, LocalWord) and _is_remote(item.text):
+                raise KanikoError(
+                    f'COPY does not fetch "{item.text}": its sources are files',
+                    hint="ADD fetches URLs and git repositories",
+                )
+    elif instruction.checksum:
+        if len(items) > 1:
             raise KanikoError(
-                f"/{printable(path)} is a directory; a file cannot take its place",
-                hint="choose another destination, or remove it with an earlier RUN",
+                f"ADD --checksum is for one source, and there are {len(items)}",
+                hint="write an ADD for each of them",
             )
-        return path
+        if isinstance(items[0], LocalWord | InlineFile):
+            raise KanikoError(
+                "ADD --checksum is for URLs and git repositories, and this source is neither",
+                hint="leave it out: the context's files are copied as they are",
+            )
+
+
+def _is_remote(word: str) -> bool:
+    if word.startswith(("http://", "https://")):
+        return True
+    reference = parse_git_reference(word)
+    return reference is not None and not reference.looks_local
+
+
+def _target(
+    instruction: Copy | Add,
+    state: StageState,
+    below: Rootfs,
+    owner: tuple[int, int] | None,
+    epoch: int | None,
+) -> Target:
+    # With --chmod, --link changes nothing, as with BuildKit.
+    independent = instruction.link and not instruction.chmod
+    defaults = Defaults(
+        owner or (0, 0),
+        _mode_on_the_way(instruction.chmod or ""),
+        None if epoch is None else epoch * _SECOND,
+    )
+    destination = Destination(None if independent else below, defaults)
+    return Target(destination, state.workdir, instruction.destination, borrows=independent)
+
+
+def _mode_on_the_way(chmod: str) -> int:
+    """Return the mode of directories made on the way: an octal ``--chmod``'s, as with BuildKit."""
+    if not chmod[:1].isdigit():
+        return DIRECTORY_MODE
+    return Changes(chmod=chmod).mode(DIRECTORY_MODE, True) & 0o777
+
+
+def _refuse_one_file_for_several(instruction: Copy | Add, target: Target) -> None:
+    parents = isinstance(instruction, Copy) and instruction.parents
+    if target.must_be_directory or target.is_directory or parents:
+        return
+    raise KanikoError(
+        f"{len(instruction.sources)} sources need a directory to go to, and "
+        f'"{instruction.destination}" does not end in a slash',
+        hint=f"write {instruction.destination}/",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Copier:
+    """Puts one source after the other into the target of an instruction."""
+
     instruction: Copy | Add
     origin: CopySource
-    target: _Target
-    changes: Changes
+    target: Target
     owner: tuple[int, int] | None
     spool: Callable[[], Path]
 
-    def copy(self, source: str) -> None:
-        found = self.origin.find(source)
-        files = [match for match in found if not match.is_directory]
-        if len(found) > 1 and files and not self.target.must_be_directory:
-            self._refuse_one_file_for_several(source, len(found))
-        exclude = self.instruction.exclude
-        for match in found:
-            copier = FileCopier(
-                self.origin,
-                self.target.destination,
-                self.changes,
-                IgnorePatterns(exclude) if exclude else None,
-            )
-            if match.is_directory:
-                copier.contents(match, self.target.directory(match.status.st_mtime_ns))
-            elif copier.wants(match) and not self._unpacked(match):
-                copier.file(match, self.target.file(match.path.rpartition(b"/")[2]))
+    def put(self, item: SourceItem) -> None:
+        match item:
+            case LocalWord(text) if isinstance(self.instruction, Copy) and self.instruction.parents:
+                self._with_parents(text)
+            case LocalWord(text):
+                self._word(text)
+            case InlineFile():
+                self._inline(item)
+            case FetchedFile():
+                self._fetched(item)
+            case FetchedTree(tree):
+                top = tree.find("/")[0]
+                mode = self._changes().mode(top.status.st_mode, True)
+                directory = self.target.directory(top.status.st_mtime_ns, mode)
+                self._files(tree, self._exclude()).contents(top, directory)
+            case _:
+                assert_never(item)
 
-    def _refuse_one_file_for_several(self, source: str, count: int) -> None:
-        if not self.target.is_directory:
+    def _changes(self, origin: CopySource | None = None) -> Changes:
+        keep = origin is not None and origin.keep_owners
+        owner = self.owner or (None if keep else (0, 0))
+        return Changes(owner, self.instruction.chmod or None)
+
+    def _exclude(self) -> tuple[IgnorePatterns, ...]:
+        patterns = self.instruction.exclude
+        return (IgnorePatterns(patterns),) if patterns else ()
+
+    def _files(self, origin: CopySource, filters: tuple[IgnorePatterns, ...]) -> FileCopier:
+        return FileCopier(origin, self.target.destination, self._changes(origin), filters)
+
+    def _with_parents(self, word: str) -> None:
+        pivot = Pivot.of(word)
+        filters = (*self._exclude(), *pivot.filters)
+        for top in self.origin.find(pivot.top):
+            # What a wildcard before the pivot matches has to be a directory.
+            if top.is_directory:
+                if pivot.plain_name:
+                    self.origin.expect(word, top, pivot.plain_name)
+                directory = self.target.directory(top.status.st_mtime_ns)
+                self._files(self.origin, filters).contents(top, directory)
+
+    def _word(self, word: str) -> None:
+        found = self.origin.find(word)
+        self._refuse_one_file_for_matches(word, found)
+        exclude = self._exclude()
+        for match in found:
+            copier = self._files(self.origin, exclude)
+            mtime_ns = match.status.st_mtime_ns
+            if match.is_directory:
+                copier.contents(match, self.target.directory(mtime_ns))
+            elif copier.wants(match) and not self._unpacked_match(match):
+                copier.file(match, self.target.file(match.path.rpartition(b"/")[2], mtime_ns))
+
+    def _refuse_one_file_for_matches(self, word: str, found: Sequence[Match]) -> None:
+        if len(found) < 2 or all(match.is_directory for match in found):
+            return
+        if not self.target.must_be_directory and not self.target.is_directory:
             raise KanikoError(
-                f'"{source}" matches {count} sources, and they cannot all become '
+                f'"{word}" matches {len(found)} sources, and they cannot all become '
                 f'"{self.instruction.destination}"',
                 hint=f"write {self.instruction.destination}/ to copy them into a directory",
             )
 
-    def _unpacked(self, match: Match) -> bool:
+    def _inline(self, item: InlineFile) -> None:
+        destination = self.target.destination
+        name = self.target.file(item.name.encode("utf-8", "surrogateescape"), 0)
+        mtime_ns = destination.defaults.mtime_ns
+        if mtime_ns is None:
+            mtime_ns = destination.mtime_ns(name.rpartition(b"/")[0])
+        entry = self._new_file(name, _INLINE_MODE, len(item.content), mtime_ns)
+        entry.content = partial(io.BytesIO, item.content) if item.content else None
+        destination.put(entry)
+
+    def _fetched(self, item: FetchedFile) -> None:
+        name = item.name.encode("utf-8", "surrogateescape")
+        if item.unpack and self._unpacked(item.path, f'"{item.name}"', item.mtime_ns):
+            return
+        name = self.target.file(name, item.mtime_ns)
+        size = item.path.stat().st_size
+        entry = self._new_file(name, item.mode, size, item.mtime_ns)
+        entry.content = os.fsencode(item.path) if size else None
+        self.target.destination.put(entry)
+
+    def _new_file(self, name: bytes, mode: int, size: int, mtime_ns: int) -> Entry:
+        uid, gid = self.owner or (0, 0)
+        mode = self._changes().mode(mode, False)
+        return Entry(name, Kind.FILE, mode, uid, gid, size, mtime_ns)
+
+    def _unpacked_match(self, match: Match) -> bool:
         if not isinstance(self.instruction, Add) or self.instruction.unpack is False:
             return False
         if not stat.S_ISREG(match.status.st_mode):
             return False
         path = Path(os.fsdecode(self.origin.root.host_path(match.resolved)))
+        what = f'"{printable(match.path)}" of {self.origin.name}'
         with reading(self.origin, match.path):
-            with path.open("rb") as stream:
-                if not is_archive(stream):
-                    return False
-            with path.open("rb") as stream:
-                self._unpack(stream, match)
-        return True
+            return self._unpacked(path, what, match.status.st_mtime_ns)
 
-    def _unpack(self, stream: BinaryIO, match: Match) -> None:
+    def _unpacked(self, path: Path, what: str, mtime_ns: int) -> bool:
+        """Put what the archive at *path* holds; False if it is none."""
+        with path.open("rb") as stream:
+            if not is_archive(stream):
+                return False
+        # --chmod is for files that are copied: an archive has modes of its own.
+        made = replace(self.target.made(mtime_ns), mode=DIRECTORY_MODE)
         try:
-            unpack_archive(
-                stream,
-                self.target.destination,
-                self.target.path,
-                owner=self.owner,
-                spool=self.spool(),
-            )
+            with path.open("rb") as stream:
+                unpack_archive(
+                    stream,
+                    self.target.destination,
+                    self.target.path,
+                    owner=self.owner,
+                    made=made,
+                    spool=self.spool(),
+                )
         except ContentError as error:
             raise ContentError(
-                f'cannot unpack "{printable(match.path)}" of {self.origin.name}: {error}',
+                f"cannot unpack {what}: {error}",
                 hint=error.hint,
             ) from error
+        return True

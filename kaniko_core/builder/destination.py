@@ -45,15 +45,14 @@ class Destination:
     """Entries in the making, over a tree that is only read.
 
     Args:
-        below: the tree so far.
+        below: the tree so far; None where the layer must not depend on it (``--link``): then
+            every directory of a destination is an entry, and no link of the tree is followed.
         defaults: what directories made on the way are like.
-        follow: whether symbolic links of *below* lead anywhere; without, they are replaced.
     """
 
-    def __init__(self, below: Rootfs, defaults: Defaults, *, follow: bool = True) -> None:
+    def __init__(self, below: Rootfs | None, defaults: Defaults) -> None:
         self._below = below
         self.defaults = defaults
-        self._follow = follow
         self._entries: dict[bytes, Entry] = {}
         # Directories of ours under whose names the tree below has none: what it has there, if
         # anything, is no part of them.
@@ -85,7 +84,7 @@ class Destination:
             if part == b"..":
                 del done[-1:]
                 continue
-            target = self._link(b"/".join([*done, part])) if self._follow else None
+            target = self._link(b"/".join([*done, part]))
             if target is None:
                 done.append(part)
                 continue
@@ -102,20 +101,14 @@ class Destination:
         if entry is not None:
             return entry.link if entry.kind is Kind.SYMLINK else None
         status = self._lstat(name)
-        if status is None or not stat.S_ISLNK(status.st_mode):
+        if self._below is None or status is None or not stat.S_ISLNK(status.st_mode):
             return None
         return self._below.readlink(name)
 
     def _lstat(self, name: bytes) -> os.stat_result | None:
         """Look at *name* in the tree below, unless something put since hides it."""
-        if self._hidden(name):
+        if self._below is None or self._hidden(name):
             return None
-        if not self._follow:
-            parent = name.rpartition(b"/")[0]
-            if parent:
-                above = self._lstat(parent)
-                if above is None or not stat.S_ISDIR(above.st_mode):
-                    return None
         return self._below.lstat(name)
 
     def kind(self, name: bytes) -> Kind | None:
@@ -149,7 +142,7 @@ class Destination:
         """
         missing = []
         while (kind := self.kind(name)) is not Kind.DIRECTORY:
-            if kind is not None and not (kind is Kind.SYMLINK and not self._follow):
+            if kind is not None:
                 raise KanikoError(
                     f"/{printable(name)} is {DESCRIPTIONS[kind]} in the image, not a directory",
                     hint="choose another destination, or remove it with an earlier RUN",
@@ -157,15 +150,25 @@ class Destination:
             missing.append(name)
             name = name.rpartition(b"/")[0]
         for directory in reversed(missing):
-            mtime_ns = self._mtime_ns(directory.rpartition(b"/")[0])
+            mtime_ns = self.mtime_ns(directory.rpartition(b"/")[0])
             self.put((defaults or self.defaults).directory(directory, mtime_ns))
 
-    def _mtime_ns(self, directory: bytes) -> int:
+    def mtime_ns(self, directory: bytes) -> int:
+        """Return the time of the resolved *directory*; 0 where it is not known."""
         entry = self._entries.get(directory)
         if entry is not None:
             return entry.mtime_ns
-        status = self._below.lstat(directory)
+        status = self._below.lstat(directory) if self._below is not None else None
         return 0 if status is None else status.st_mtime_ns
+
+    def set_mode(self, name: bytes, mode: int) -> None:
+        """Give the directory *name*, which exists, another mode, and leave the rest of it."""
+        entry = self._entries.get(name)
+        status = self._lstat(name) if entry is None else None
+        if self._below is not None and status is not None:
+            entry = self._below.entry(name, status)
+        if entry is not None and entry.mode != mode:
+            self.put(replace(entry, mode=mode))
 
     def put(self, entry: Entry, *, same_file: object = None) -> None:
         """Add *entry*, whose parents exist; what had its name is gone.

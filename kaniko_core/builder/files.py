@@ -50,10 +50,11 @@ class _Directory:
     Attributes:
         host: where this process finds it.
         source: its name in the origin, which .dockerignore speaks of.
-        relative: its name below the directory that was named, which ``--exclude`` speaks of.
+        relative: its name below the directory that was named, which the flags speak of.
         name: what it becomes.
         entry: to be put before anything in it; None where that was done.
         parent: the directory that it is in; None for the one that was named.
+        implied: whether the flags ask for something in it, but not for itself.
     """
 
     host: bytes
@@ -62,6 +63,7 @@ class _Directory:
     name: bytes
     entry: Entry | None
     parent: _Directory | None
+    implied: bool = False
 
 
 @dataclass(slots=True)
@@ -69,24 +71,25 @@ class FileCopier:
     """Puts the files of one source word into a destination.
 
     Attributes:
-        exclude: patterns of ``--exclude``, for names relative to the copied directory.
+        filters: what ``--exclude`` and ``--parents`` leave out, for names relative to the
+            copied directory.
     """
 
     origin: CopySource
     destination: Destination
     changes: Changes
-    exclude: IgnorePatterns | None = None
+    filters: tuple[IgnorePatterns, ...] = ()
     _seen: dict[tuple[int, int], object] = field(default_factory=dict)
     _privileged: bool = field(default_factory=lambda: os.geteuid() == 0)
 
     @property
     def _selective(self) -> bool:
-        return self.origin.ignore is not None or self.exclude is not None
+        return self.origin.ignore is not None or bool(self.filters)
 
     def wants(self, match: Match) -> bool:
         """Whether ``--exclude`` leaves the file that *match* is."""
-        name = match.path.rpartition(b"/")[2]
-        return self.exclude is None or not self.exclude.ignored(os.fsdecode(name))
+        name = os.fsdecode(match.path.rpartition(b"/")[2])
+        return not any(patterns.ignored(name) for patterns in self.filters)
 
     def file(self, match: Match, name: bytes) -> None:
         """Put the file that *match* is at *name*, whose parent exists."""
@@ -119,12 +122,11 @@ class FileCopier:
         source = into.source + b"/" + base if into.source else base
         relative = into.relative + b"/" + base if into.relative else base
         is_directory = child.is_dir(follow_symlinks=False)
-        ignored = False
-        if self._selective:
-            words = os.fsdecode(source), os.fsdecode(relative)
-            ignored = self._ignored(*words)
-            if ignored and not (is_directory and self._may_include_below(*words)):
-                return None
+        left_out = self._left_out(source, relative) if self._selective else ()
+        if left_out and not (
+            is_directory and all(patterns.may_include_below(path) for patterns, path in left_out)
+        ):
+            return None
         name = into.name + b"/" + base if into.name else base
         try:
             status = child.stat(follow_symlinks=False)
@@ -137,22 +139,19 @@ class FileCopier:
             raise unreadable(self.origin, source, error) from error
         if entry is not None:
             self._change(entry)
-        directory = _Directory(child.path, source, relative, name, entry, into)
-        if not ignored:
+        implied = any(patterns is not self.origin.ignore for patterns, _ in left_out)
+        directory = _Directory(child.path, source, relative, name, entry, into, implied)
+        if not left_out:
             self._make(directory)
         return directory
 
-    def _ignored(self, source: str, relative: str) -> bool:
-        ignore, exclude = self.origin.ignore, self.exclude
-        return (ignore is not None and ignore.ignored(source)) or (
-            exclude is not None and exclude.ignored(relative)
-        )
-
-    def _may_include_below(self, source: str, relative: str) -> bool:
-        ignore, exclude = self.origin.ignore, self.exclude
-        return (ignore is not None and ignore.may_include_below(source)) or (
-            exclude is not None and exclude.may_include_below(relative)
-        )
+    def _left_out(self, source: bytes, relative: bytes) -> list[tuple[IgnorePatterns, str]]:
+        """Return the lists that leave a file out, each with the name that it knows it by."""
+        ignore = self.origin.ignore
+        names = os.fsdecode(source), os.fsdecode(relative)
+        found = [(ignore, names[0])] if ignore is not None and ignore.ignored(names[0]) else []
+        found += [(patterns, names[1]) for patterns in self.filters if patterns.ignored(names[1])]
+        return found
 
     def _make(self, directory: _Directory | None) -> None:
         """Put the entries of *directory* and those above it, as far as that was not done yet."""
@@ -163,7 +162,10 @@ class FileCopier:
         for item in reversed(missing):
             if item.entry is not None:
                 self._check_place(item.name)
-                self.destination.put(item.entry)
+                if item.implied and self.destination.kind(item.name) is Kind.DIRECTORY:
+                    self.destination.set_mode(item.name, item.entry.mode)
+                else:
+                    self.destination.put(item.entry)
                 item.entry = None
 
     def _check_place(self, name: bytes) -> None:

@@ -6,15 +6,21 @@ Scanners and ``docker history`` know these forms. They are what Go's formatting 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from kaniko_core.dockerfile.heredocs import opening
 from kaniko_core.dockerfile.instructions import Add, Copy, Healthcheck, Heredoc
 from kaniko_core.oci.spec import History, Json
 
 COMMENT = "buildkit.dockerfile.v0"
 # What BuildKit appends where an instruction changed the file system.
 _CHANGED = " # buildkit"
+
+# Where a command finds here-documents that are programs.
+_PROGRAMS = "/dev/pipes"
+_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 _ESCAPES = {
     "\a": r"\a",
@@ -49,9 +55,9 @@ def entry(text: str) -> History:
     return History(created_by=text, comment=COMMENT, empty_layer=True)
 
 
-def run_entry(argv: Sequence[str], arguments: Mapping[str, str]) -> History:
+def run_entry(argv: Sequence[str], arguments: Sequence[tuple[str, str]]) -> History:
     """Return the entry of a RUN that saw these build arguments."""
-    words = [f"{name}={value}" for name, value in arguments.items()]
+    words = [f"{name}={value}" for name, value in arguments]
     if words:
         words.insert(0, f"|{len(words)}")
     return _changed(" ".join(["RUN", *words, *argv]))
@@ -124,22 +130,28 @@ def duration(nanoseconds: int) -> str:
 def run_text(command: str, heredocs: Sequence[Heredoc]) -> str:
     """Return what a RUN with here-documents hands to the shell.
 
-    A here-document that is the whole command is the script; others are the shell's to read.
+    A here-document that is the whole command is what the shell is to do; one that begins with
+    ``#!`` is a program of its own. Others are the shell's to read.
     """
     if not heredocs:
         return command
-    first = heredocs[0]
-    if len(heredocs) == 1 and _is_heredoc(command):
-        content = first.content
-        if first.chomp:
-            content = "".join(line.lstrip("\t") for line in content.splitlines(keepends=True))
-        return f"/dev/pipes/{first.name}" if content.startswith("#!") else content
+    script = run_script(command, heredocs)
+    if script is not None:
+        return script[0]
+    if opening(command) is not None:
+        return _body(heredocs[0])
     return command + "".join(f"\n{item.content}{item.name}" for item in heredocs)
 
 
-def _is_heredoc(command: str) -> bool:
-    word = command.strip().lstrip("0123456789")
-    return word.startswith("<<") and not any(c.isspace() for c in word[2:].lstrip("- \t"))
+def run_script(command: str, heredocs: Sequence[Heredoc]) -> tuple[str, str] | None:
+    """Return path and content of the program that a RUN's here-document is; None if it is none."""
+    if opening(command) is None or not heredocs or not heredocs[0].content.startswith("#!"):
+        return None
+    return f"{_PROGRAMS}/{heredocs[0].name}", _body(heredocs[0])
+
+
+def _body(heredoc: Heredoc) -> str:
+    return _TABS.sub("", heredoc.content) if heredoc.chomp else heredoc.content
 
 
 def _changed(text: str) -> History:

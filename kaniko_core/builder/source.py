@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from kaniko_core.builder.destination import printable
 from kaniko_core.context.ignore import IgnorePatterns
@@ -54,6 +55,36 @@ class CopySource:
         path = posixpath.normpath("/" + source).lstrip("/")
         try:
             return self._find(source, path)
+        except DiskError as error:
+            raise ContextError(f"in {self.name}: {error}", hint=error.hint) from error
+
+    def expect(self, source: str, top: Match, name: str) -> None:
+        """Make sure that *name*, below the directory *top*, is there: *source* asks for it.
+
+        Raises:
+            KanikoError: it is not, or a symbolic link is on the way to it.
+        """
+        path = top.resolved + b"/" + _encoded(name) if top.resolved else _encoded(name)
+        if self.root.lstat(path) is None or self._excluded(path):
+            raise self._missing(source, _decoded(path))
+        real = self.root.resolve_parent(path)
+        if real != path:
+            raise KanikoError(
+                f'source "{source}" leads through a symbolic link of {self.name}, and --parents '
+                "copies links as they are",
+                hint=f"write {printable(real)}, or leave --parents out",
+            )
+
+    def named(self, source: str) -> Match:
+        """Return what *source* names, in which wildcards are characters like any other.
+
+        Raises:
+            KanikoError: there is no such file.
+            ContextError: a directory cannot be read.
+        """
+        path = posixpath.normpath("/" + source).lstrip("/")
+        try:
+            return self._existing(source, path)
         except DiskError as error:
             raise ContextError(f"in {self.name}: {error}", hint=error.hint) from error
 
@@ -160,6 +191,51 @@ class Match:
     def is_directory(self) -> bool:
         """Whether its contents are copied, not itself."""
         return stat.S_ISDIR(self.status.st_mode)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalWord:
+    """A source word, expanded, that names files of the instruction's :class:`CopySource`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class InlineFile:
+    """A here-document: *name* is its word, *content* what the file holds, expanded."""
+
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    """A file that ADD fetched from a URL.
+
+    Attributes:
+        path: where it is on this host; it must last as long as the entries.
+        name: what it is called in a destination that is a directory.
+        mode: permission bits.
+        mtime_ns: nanoseconds since the epoch.
+        unpack: whether an archive is unpacked; anything else is copied all the same.
+    """
+
+    path: Path
+    name: str
+    mode: int = 0o600
+    mtime_ns: int = 0
+    unpack: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedTree:
+    """A tree that ADD fetched, such as a repository: the contents of its root are copied."""
+
+    tree: CopySource
+
+
+# What one source of COPY or ADD turned out to be.
+SourceItem = LocalWord | InlineFile | FetchedFile | FetchedTree
 
 
 def _encoded(path: str) -> bytes:

@@ -12,12 +12,15 @@ from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.configure import (
     StageState,
     configure,
+    expand,
     follow_stage,
+    located,
     noted,
     scratch,
     start_stage,
 )
 from kaniko_core.builder.copy import copy_entries
+from kaniko_core.builder.mounts import NamedTree
 from kaniko_core.builder.output import Delivery
 from kaniko_core.builder.plan import (
     ContextBase,
@@ -28,19 +31,19 @@ from kaniko_core.builder.plan import (
     StageBase,
     StagePlan,
 )
-from kaniko_core.builder.run import process_of
-from kaniko_core.builder.source import CopySource
+from kaniko_core.builder.remote import RemoteSources
+from kaniko_core.builder.run import Commands
+from kaniko_core.builder.source import CopySource, SourceItem
 from kaniko_core.builder.spool import spooled
 from kaniko_core.builder.tree import Step, StepDirectory, Tree
 from kaniko_core.builder.workdir import workdir_entries
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction, Run, Workdir
-from kaniko_core.errors import CommandFailed, KanikoError
+from kaniko_core.errors import KanikoError
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.oci.layer import write_layer
 from kaniko_core.progress import (
-    Output,
     Progress,
     StageFinished,
     StageStarted,
@@ -49,9 +52,6 @@ from kaniko_core.progress import (
 )
 from kaniko_core.rootfs.overlay import upper_entries
 
-# How much of a failing command's output is repeated with the error.
-_TAIL_BYTES = 2000
-_TAIL_LINES = 20
 _SECOND = 10**9  # nanoseconds
 
 
@@ -70,7 +70,8 @@ class StageBuilder:
 
     Attributes:
         build_args: values given for ARGs.
-        named: returns the files of a named context.
+        files: returns the files of a named context.
+        remote: fetches the sources of ADD.
         epoch: seconds since 1970 that stand for the present time (``SOURCE_DATE_EPOCH``).
     """
 
@@ -78,8 +79,10 @@ class StageBuilder:
     escape: str
     build_args: Mapping[str, str]
     context: CopySource
-    named: Callable[[str], CopySource]
+    files: Callable[[ContextBase], CopySource]
+    remote: RemoteSources
     workspace: Workspace
+    commands: Commands
     images: BaseImages
     delivery: Delivery
     progress: Progress
@@ -121,8 +124,8 @@ class StageBuilder:
                 return replace(base, state=follow_stage(base.state))
             case Scratch():
                 return self._empty(plan, "scratch")
-            case ContextBase(name):
-                return self._from_files(plan, name)
+            case ContextBase() as wanted:
+                return self._from_files(plan, wanted)
             case ImageBase() | LayoutBase() as wanted:
                 image = self._base_image(plan, wanted)
                 state = start_stage(image.config, self.plan.arguments, self.escape)
@@ -132,13 +135,13 @@ class StageBuilder:
         state = start_stage(scratch(plan.platform), self.plan.arguments, self.escape)
         return BuiltStage(state, Tree(self.workspace, name), docker=False)
 
-    def _from_files(self, plan: StagePlan, name: str) -> BuiltStage:
+    def _from_files(self, plan: StagePlan, wanted: ContextBase) -> BuiltStage:
         """Return a stage that starts from the files of a named context."""
-        stage = self._empty(plan, name)
+        stage = self._empty(plan, wanted.name)
         everything = Copy(plan.stage.start.source, (".",), "/")
-        entries = self._copied(stage, everything, self.named(name))
+        entries = self._copied(stage, everything, self.files(wanted))
         step = self._made(plan, stage, everything, entries)
-        made = noted(stage.state, history.context_entry(name))
+        made = noted(stage.state, history.context_entry(wanted.name))
         state = _stamped(made, stage.state, self.epoch)
         return replace(stage, state=state, tree=stage.tree.with_step(step))
 
@@ -166,30 +169,33 @@ class StageBuilder:
         state = _stamped(configured, stage.state, self.epoch)
         match instruction:
             case Run():
-                step = self._run(plan, stage, instruction, state)
+                step = self._run(plan, stage, instruction, state, built)
             case Copy() | Add():
                 entries = self._copied(stage, instruction, self._source(instruction, plan, built))
                 step = self._made(plan, stage, instruction, entries)
             case Workdir():
                 if state.workdir == "/":
                     return replace(stage, state=state)
-                entries = workdir_entries(state, stage.tree.view)
+                entries = workdir_entries(state, stage.tree.view, epoch=self.epoch)
                 step = self._made(plan, stage, instruction, entries)
             case _:
                 return replace(stage, state=state)
         return replace(stage, state=state, tree=stage.tree.with_step(step))
 
-    def _run(self, plan: StagePlan, stage: BuiltStage, instruction: Run, state: StageState) -> Step:
+    def _run(
+        self,
+        plan: StagePlan,
+        stage: BuiltStage,
+        instruction: Run,
+        state: StageState,
+        built: Mapping[int, BuiltStage],
+    ) -> Step:
         tree = stage.tree
-        process = process_of(instruction, state, tree.view)
-        tail = _Tail(self.progress, plan.stage.label)
-        directory = self.workspace.fresh("steps")
-        with tree.writable(directory) as mounted:
-            try:
-                self.workspace.sandbox.run(process, mounted, tail)
-            except CommandFailed as error:
-                raise tail.explain(error, instruction) from None
-        upper = directory / "upper"
+
+        def find(name: str) -> CopySource | NamedTree:
+            return self._from(name, plan, built) if name else self.context
+
+        upper = self.commands.run(instruction, state, tree, find, plan.stage.label)
         layer = self._packed(plan, stage, instruction, lambda: upper_entries(upper, tree.view))
         return Step(StepDirectory(upper), layer)
 
@@ -234,22 +240,37 @@ class StageBuilder:
             source,
             stage.tree.view,
             spool=lambda: self.workspace.fresh("spool"),
+            sources=self._fetched(stage, instruction),
+            epoch=self.epoch,
         )
+
+    def _fetched(self, stage: BuiltStage, instruction: Copy | Add) -> list[SourceItem] | None:
+        if isinstance(instruction, Copy):
+            return None
+        with located(instruction.source):
+            return self.remote.items(expand(stage.state, instruction))
 
     def _source(
         self, instruction: Copy | Add, plan: StagePlan, built: Mapping[int, BuiltStage]
     ) -> CopySource:
         if isinstance(instruction, Add) or instruction.from_ is None:
             return self.context
-        origin = plan.origins[instruction.from_.lower()]
+        found = self._from(instruction.from_, plan, built)
+        return found.source if isinstance(found, NamedTree) else found
+
+    def _from(
+        self, name: str, plan: StagePlan, built: Mapping[int, BuiltStage]
+    ) -> CopySource | NamedTree:
+        """Return what the ``--from`` of a COPY or the ``from`` of a mount names."""
+        origin = plan.origins[name.lower()]
         if isinstance(origin, ContextBase):
-            return self.named(origin.name)
+            return self.files(origin)
         name = "scratch"
         if isinstance(origin, StageBase):
             name = f"stage {self.plan.stages[origin.number].stage.label}"
         elif not isinstance(origin, Scratch):
             name = f"image {origin.name}"
-        return CopySource(self._tree_of(origin, built).view, name)
+        return NamedTree(self._tree_of(origin, built), name)
 
     def _tree_of(
         self, origin: StageBase | ImageBase | LayoutBase | Scratch, built: Mapping[int, BuiltStage]
@@ -289,27 +310,3 @@ def _locate(error: KanikoError, label: str, instruction: Instruction | From) -> 
     source = instruction.source
     if f"{source.path}:{source.line}:" not in str(error):
         error.add_note(f"{source.path}:{source.line}: in stage {label}: {source.text}")
-
-
-class _Tail:
-    """Passes a command's output on as it comes, and remembers how it ended."""
-
-    def __init__(self, progress: Progress, label: str) -> None:
-        self._progress = progress
-        self._label = label
-        self._kept = b""
-
-    def __call__(self, data: bytes, stderr: bool) -> None:
-        self._progress(Output(self._label, data, stderr))
-        self._kept = (self._kept + data)[-_TAIL_BYTES:]
-
-    def explain(self, error: CommandFailed, instruction: Run) -> CommandFailed:
-        """Return *error* with the command and the last lines of its output."""
-        source = instruction.source
-        message = f"{source.path}:{source.line}: {error}"
-        lines = self._kept.decode(errors="replace").splitlines()[-_TAIL_LINES:]
-        if lines:
-            message += "; its last output was:" + "".join(f"\n    {line}" for line in lines)
-        return CommandFailed(
-            message, argv=error.argv, exit_status=error.exit_status, hint=error.hint
-        )

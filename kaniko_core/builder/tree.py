@@ -21,6 +21,7 @@ from kaniko_core.oci.layer import open_entries
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.rootfs.unpack import unpack
 from kaniko_core.sandbox.client import Mounted
+from kaniko_core.sandbox.runner import Mount
 
 
 class StepDirectory:
@@ -86,19 +87,31 @@ class Tree:
         with self._lock:
             return self._view
 
+    @property
+    def mounted(self) -> Mounted:
+        """The merged tree, to be bound into other roots; it stays mounted until the build ends."""
+        with self._lock:
+            return self._mounted
+
     @cached_property
     def _view(self) -> Rootfs:
-        mounted = self.workspace.keep(self.workspace.sandbox.mounted(self.lowers()))
-        return self.workspace.keep(Rootfs(mounted.fd))
+        return self.workspace.keep(Rootfs(self._mounted.fd))
 
-    def writable(self, directory: Path) -> Mounted:
-        """Mount the tree with ``upper`` below the new *directory* on top, for a command."""
-        upper, work = directory / "upper", directory / "work"
-        with disk_errors("make a directory for a command's changes in", directory.parent):
-            directory.mkdir()
-            upper.mkdir()
-            work.mkdir()
-        return self.workspace.sandbox.mounted(self.lowers(), upper=upper, work=work)
+    @cached_property
+    def _mounted(self) -> Mounted:
+        return self.workspace.keep(self.workspace.sandbox.mounted(self.lowers()))
+
+    def writable(
+        self, directory: Path, mounts: Sequence[Mount] = (), *, bare: bool = False
+    ) -> Mounted:
+        """Mount the tree with ``upper`` below the new *directory* on top.
+
+        Args:
+            directory: where changes go; it is made.
+            mounts: what a command finds there beside.
+            bare: no command runs there: it is bound into another root.
+        """
+        return writable(self.workspace, self.lowers(), directory, mounts, bare=bare)
 
     def directory_of(self, entries: Sequence[Entry]) -> StepDirectory:
         """Return a directory that will hold *entries* if anybody asks for it."""
@@ -115,3 +128,20 @@ class Tree:
                     )
 
         return StepDirectory(self.workspace.fresh("steps"), fill)
+
+
+def writable(
+    workspace: Workspace,
+    lowers: Sequence[Path],
+    directory: Path,
+    mounts: Sequence[Mount] = (),
+    *,
+    bare: bool = False,
+) -> Mounted:
+    """Mount *lowers* with ``upper`` below the new *directory* on top; see :class:`Tree`."""
+    upper, work = directory / "upper", directory / "work"
+    with disk_errors("make a directory for a command's changes in", directory.parent):
+        directory.mkdir()
+        upper.mkdir()
+        work.mkdir()
+    return workspace.sandbox.mounted(lowers, upper=upper, work=work, mounts=mounts, bare=bare)

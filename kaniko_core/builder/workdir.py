@@ -9,18 +9,22 @@ from kaniko_core.oci.entry import Entry
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.rootfs.users import Accounts
 
+_SECOND = 10**9  # nanoseconds
 
-def workdir_entries(state: StageState, below: Rootfs) -> list[Entry]:
+
+def workdir_entries(state: StageState, below: Rootfs, *, epoch: int | None = None) -> list[Entry]:
     """Return the layer of a WORKDIR: what is missing of it, owned by USER, mode 0755.
 
     Args:
         state: the stage after it; its USER owns the directories.
         below: the stage's tree before the instruction.
+        epoch: the time of what is made, in seconds since 1970; None for that of its parent.
 
     Raises:
         KanikoError: something on the way is no directory.
     """
-    destination = Destination(below, Defaults(_owner(state.user, below)))
+    mtime_ns = None if epoch is None else epoch * _SECOND
+    destination = Destination(below, Defaults(_owner(state.user, below), mtime_ns=mtime_ns))
     destination.make_directories(destination.resolve(state.workdir))
     return destination.entries()
 

@@ -57,6 +57,7 @@ class Workspace:
         self._stack = stack
         self._numbers = itertools.count()
         self._lock = threading.RLock()
+        self._cancelled = threading.Event()
 
     def fresh(self, kind: str) -> Path:
         """Return a path below *kind* that nobody else is given; its parent exists."""
@@ -90,8 +91,14 @@ class Workspace:
         with self._lock:
             return self._store
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the build was given up."""
+        return self._cancelled.is_set()
+
     def cancel(self) -> None:
         """End every command that runs, now."""
+        self._cancelled.set()
         with self._lock:
             if "_sandbox" in self.__dict__:
                 self._sandbox.close()

@@ -14,7 +14,7 @@ import os
 import typing
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
@@ -24,7 +24,8 @@ from typing import Annotated, Any
 import typer
 
 from kaniko_core.errors import UsageError
-from kaniko_core.options import Flag, build_arg
+from kaniko_core.options import Flag
+from kaniko_core.values import Secret, SshAgent, build_arg, secret, ssh_agent
 
 # What stands for a switch's value in the help: nothing. Switches are known by it, too.
 SWITCH = ""
@@ -127,8 +128,8 @@ class _Option:
             raise UsageError(f"{source}: {error}", hint=error.hint) from error
 
     def _one(self, text: str) -> Any:
-        if self.flag.parse is build_arg:
-            return _from_environment(build_arg(text))
+        if self.flag.parse in _FROM_ENVIRONMENT:
+            return _FROM_ENVIRONMENT[self.flag.parse](text)
         parse = self.flag.parse or (str if self.repeatable else self.kind)
         if parse is bool:
             return _boolean(text)
@@ -156,9 +157,34 @@ def _boolean(text: str) -> bool:
     return _BOOLEANS[text]
 
 
-def _from_environment(argument: tuple[str, str | None]) -> tuple[str, str | None]:
-    name, value = argument
+def _build_argument(text: str) -> tuple[str, str | None]:
+    name, value = build_arg(text)
     return name, os.environ.get(name) if value is None else value
+
+
+def _secret(text: str) -> Secret:
+    """Read a secret with the value of its variable; an id alone is a variable's, or a file's."""
+    parsed = secret(text)
+    name = parsed.variable or (parsed.id if parsed.path is None else "")
+    value = os.environ.get(name)
+    if value is None:
+        return parsed
+    return replace(parsed, variable=name, value=os.fsencode(value))
+
+
+def _agent(text: str) -> SshAgent:
+    """Read an SSH agent; without a path it is the agent of the user's session."""
+    parsed = ssh_agent(text)
+    socket = os.environ.get("SSH_AUTH_SOCK")
+    return parsed if parsed.paths or not socket else replace(parsed, paths=(Path(socket),))
+
+
+# What the environment has a say in, beside the variables that stand for whole flags.
+_FROM_ENVIRONMENT: Mapping[Callable[[str], Any] | None, Callable[[str], Any]] = {
+    build_arg: _build_argument,
+    secret: _secret,
+    ssh_agent: _agent,
+}
 
 
 def _shown(default: Any) -> str:

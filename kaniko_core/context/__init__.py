@@ -1,16 +1,21 @@
 """The build context: a directory, and what of it is left out; and where the Dockerfile is.
 
-The Dockerfile is looked for where the user stands, then in the context. Patterns come from
+The Dockerfile is looked for where the user stands, then in the context; it may be anywhere, and
+the patterns may leave it out without it being missed. They come from
 ``<Dockerfile>.dockerignore`` beside it if there is one, else from the context's
-``.dockerignore``.
+``.dockerignore``. A Dockerfile from stdin, or from elsewhere, has nothing beside it.
+
+Source: docker buildx v0.29, build/opt.go (``loadInputs``), and BuildKit's frontend/dockerui.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from kaniko_core.context.ignore import IgnorePatterns, read_ignore_file
 from kaniko_core.errors import ContextError, UsageError
@@ -18,6 +23,10 @@ from kaniko_core.errors import ContextError, UsageError
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL = "dir"
 _IGNORE_FILE = ".dockerignore"
+_STDIN = "-"
+_USUAL_NAME = "Dockerfile"
+# Docker takes this for the usual name, where there is no other.
+_LOWER_NAME = "dockerfile"
 # Bytes; whoever names a disk image by mistake should hear of it before it fills the memory.
 _LARGEST_DOCKERFILE = 16 << 20
 
@@ -39,14 +48,15 @@ class DockerfileSource:
 
 
 def open_context(
-    location: str, sub_path: str = "", dockerfile: str = "Dockerfile"
+    location: str, sub_path: str = "", dockerfile: str | DockerfileSource = _USUAL_NAME
 ) -> tuple[BuildContext, DockerfileSource]:
     """Find the context at *location*, and the Dockerfile that builds from it.
 
     Args:
         location: a directory, or a URL: of those, ``dir://`` only.
         sub_path: a directory below it, which becomes the context.
-        dockerfile: a path from the current directory, or else from the context.
+        dockerfile: a path from the current directory, or else from the context; ``-`` for
+            stdin; or the Dockerfile itself, where the caller has fetched it.
 
     Raises:
         ContextError: there is no such directory or file, it cannot be read, or a pattern of
@@ -54,23 +64,54 @@ def open_context(
         UsageError: contexts of this kind are not supported, or *sub_path* leaves the directory.
     """
     directory = _directory(location, sub_path)
+    if isinstance(dockerfile, DockerfileSource):
+        return open_directory(directory), dockerfile
     source = locate_dockerfile(dockerfile, directory)
-    return BuildContext(directory, _ignore_patterns(Path(source.path), directory)), source
+    beside = None if dockerfile == _STDIN else Path(source.path)
+    return open_directory(directory, beside), source
+
+
+def open_directory(directory: Path, dockerfile: Path | None = None) -> BuildContext:
+    """Return *directory* as a context, without what its patterns leave out.
+
+    Args:
+        directory: the files.
+        dockerfile: the file whose own patterns come before those of the directory.
+
+    Raises:
+        ContextError: the file with the patterns cannot be read, or one of them is none.
+    """
+    return BuildContext(directory, _ignore_patterns(dockerfile, directory))
+
+
+def open_named(name: str, directory: Path) -> BuildContext:
+    """Return the *directory* of the named context *name*; its own .dockerignore counts.
+
+    Raises:
+        ContextError: there is no such directory, or its patterns cannot be used.
+    """
+    what = f"the directory of the build context {name}"
+    _existing(directory, what, f"name a directory with --build-context {name}=DIRECTORY")
+    return open_directory(directory)
 
 
 def locate_dockerfile(name: str, context: Path) -> DockerfileSource:
     """Read the Dockerfile *name*: the one in the current directory, else the one in *context*.
 
+    ``-`` is stdin. ``Dockerfile`` may be spelled ``dockerfile`` on disk.
+
     Raises:
         ContextError: it is in neither place, or cannot be read.
         UsageError: *name* is a URL.
     """
+    if name == _STDIN:
+        return DockerfileSource("stdin", _from_stdin())
     if scheme := _SCHEME.match(name):
         raise UsageError(
-            f"cannot read the Dockerfile {name}: {scheme[1]}:// is not supported yet",
+            f"cannot read the Dockerfile {name}: {scheme[1]}:// is not supported",
             hint="download it first, and name the file with --dockerfile",
         )
-    for path in (Path(name), context / name):
+    for path in _candidates(name, context):
         data = _read(path, "the Dockerfile")
         if data is not None:
             return DockerfileSource(str(path), data)
@@ -78,6 +119,38 @@ def locate_dockerfile(name: str, context: Path) -> DockerfileSource:
         f"there is no Dockerfile {name}, neither in the current directory nor in {context}",
         hint=_similar(name, context),
     )
+
+
+def read_dockerfile(path: Path, name: str) -> DockerfileSource:
+    """Read a Dockerfile that was fetched to *path*; *name* is what messages call it.
+
+    Raises:
+        ContextError: it cannot be read, or is too large.
+    """
+    data = _read(path, "the Dockerfile")
+    if data is None:
+        raise ContextError(f"there is no Dockerfile {name}")
+    return DockerfileSource(name, data)
+
+
+def _candidates(name: str, context: Path) -> tuple[Path, ...]:
+    found = (Path(name), context / name)
+    if Path(name).name != _USUAL_NAME:
+        return found
+    return (*found, *(path.with_name(_LOWER_NAME) for path in found))
+
+
+def _from_stdin() -> bytes:
+    if sys.stdin is None:
+        raise ContextError(
+            "cannot read the Dockerfile from stdin: it is closed",
+            hint="send it as in: kaniko-executor --dockerfile=- < Dockerfile",
+        )
+    try:
+        return _whole(sys.stdin.buffer, "the Dockerfile from stdin")
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ContextError(f"cannot read the Dockerfile from stdin: {reason}") from error
 
 
 def _directory(location: str, sub_path: str) -> Path:
@@ -95,44 +168,68 @@ def _directory(location: str, sub_path: str) -> Path:
             hint="write it relative to --context, without ..",
         )
     directory = root / below
+    hint = "name the directory that COPY takes files from with --context"
+    _existing(directory, "the build context", hint)
+    return directory
+
+
+def _existing(directory: Path, what: str, hint: str) -> None:
     try:
         if directory.is_dir():
-            return directory
+            return
         exists = directory.exists()
     except (OSError, ValueError) as error:
-        raise _unreadable("the build context", directory, error) from error
+        raise _unreadable(what, directory, error) from error
     raise ContextError(
-        f"the build context {directory} {'is not a directory' if exists else 'does not exist'}",
-        hint="name the directory that COPY takes files from with --context",
+        f"{what} {directory} {'is not a directory' if exists else 'does not exist'}", hint=hint
     )
 
 
-def _ignore_patterns(dockerfile: Path, directory: Path) -> IgnorePatterns:
-    own = dockerfile.with_name(dockerfile.name + _IGNORE_FILE)
-    for path in (own, directory / _IGNORE_FILE):
+def _ignore_patterns(dockerfile: Path | None, directory: Path) -> IgnorePatterns:
+    paths = [directory / _IGNORE_FILE]
+    if dockerfile is not None:
+        paths.insert(0, dockerfile.with_name(dockerfile.name + _IGNORE_FILE))
+    for path in paths:
         data = _read(path, "the patterns in")
         if data is None:
             continue
+        text = data.decode("utf-8", "surrogateescape")
         try:
-            return IgnorePatterns(read_ignore_file(data.decode("utf-8", "surrogateescape")))
-        except UsageError as error:
-            raise ContextError(f"{path}: {error}", hint=error.hint) from None
+            return IgnorePatterns(read_ignore_file(text))
+        except UsageError:
+            raise _wrong_pattern(path, text) from None
     return IgnorePatterns()
+
+
+def _wrong_pattern(path: Path, text: str) -> ContextError:
+    """Return the error for the first line of *text* that is no pattern: it is known there is one.
+
+    Each line means the same on its own, so that the lines need not be kept with the patterns.
+    """
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            IgnorePatterns(read_ignore_file(line))
+        except UsageError as error:
+            return ContextError(f"{path}:{number}: {error}", hint=error.hint)
+    raise AssertionError(f"no line of {path} is wrong, but the whole is")
 
 
 def _read(path: Path, what: str) -> bytes | None:
     """Return what is in the file *path*; None where there is none."""
     try:
         with path.open("rb") as file:
-            data = file.read(_LARGEST_DOCKERFILE + 1)
+            return _whole(file, f"{what} {path}")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise _unreadable(what, path, error) from error
+
+
+def _whole(file: BinaryIO, what: str) -> bytes:
+    data = file.read(_LARGEST_DOCKERFILE + 1)
     if len(data) > _LARGEST_DOCKERFILE:
         raise ContextError(
-            f"cannot read {what} {path}: it is larger than 16 MiB",
-            hint="is it the right file?",
+            f"cannot read {what}: it is larger than 16 MiB", hint="is it the right file?"
         )
     return data
 

@@ -12,14 +12,19 @@ Source: the Dockerfile reference, ".dockerignore file"; checked against
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import groupby
 
+from kaniko_core.context.expressions import ExpressionError, expression_of
 from kaniko_core.errors import UsageError
 
 _SLASH = "/"
 # A component that may match several components, or that is not worth knowing better.
-_UNKNOWN = ("**", "[", "\\")
+_UNKNOWN = ("**", "[", "\\", "^", "{", "|")
+# A class, an escape, or any other character.
+_MEMBER = r"(?:\\[\s\S]|[^\\\]-])"
+_PIECE = re.compile(rf"\[\^?(?:{_MEMBER}(?:-{_MEMBER})?)+\]|\\[\s\S]|[^\\\[]")
 
 
 class IgnorePatterns:
@@ -37,11 +42,10 @@ class IgnorePatterns:
     def __init__(self, patterns: Iterable[str] = ()) -> None:
         parsed = [_parsed(text) for pattern in patterns if (text := pattern.strip())]
         self._runs = tuple(
-            (takes_back, _any_of(expression for _, _, expression in run))
-            for takes_back, run in groupby(parsed, key=lambda item: item[0])
+            _run(takes_back, list(run)) for takes_back, run in groupby(parsed, key=_takes_back)
         )
         self._included = tuple(
-            tuple(pattern.split(_SLASH)) for takes_back, pattern, _ in parsed if takes_back
+            tuple(pattern.text.split(_SLASH)) for pattern in parsed if pattern.takes_back
         )
         self.has_exclusions = bool(self._included)
 
@@ -51,9 +55,9 @@ class IgnorePatterns:
         *path* is relative, with slashes and without ``.`` and ``..``.
         """
         ignored = False
-        for takes_back, expression in self._runs:
-            if takes_back is ignored and expression.fullmatch(path) is not None:
-                ignored = not takes_back
+        for run in self._runs:
+            if run.takes_back is ignored and run.matches(path):
+                ignored = not run.takes_back
         return ignored
 
     def may_include_below(self, directory: str) -> bool:
@@ -82,8 +86,51 @@ def read_ignore_file(text: str) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def _parsed(text: str) -> tuple[bool, str, str]:
-    """Return whether *text* takes files back in, its pattern, and the regular expression."""
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    text: str
+    takes_back: bool
+    expression: str
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Patterns of one kind that follow each other.
+
+    ``expression`` is for the whole path, with what is below a match; the ``others`` are searched
+    for in the path and in each directory that it is in.
+    """
+
+    takes_back: bool
+    expression: re.Pattern[str]
+    others: tuple[re.Pattern[str], ...]
+
+    def matches(self, path: str) -> bool:
+        if self.expression.fullmatch(path) is not None:
+            return True
+        return any(
+            other.search(path[:end]) is not None
+            for other in self.others
+            for end in (*(match.start() for match in re.finditer(_SLASH, path)), len(path))
+        )
+
+
+def _takes_back(pattern: _Pattern) -> bool:
+    return pattern.takes_back
+
+
+def _run(takes_back: bool, patterns: list[_Pattern]) -> _Run:
+    whole = "|".join(pattern.expression for pattern in patterns if pattern.whole)
+    return _Run(
+        takes_back,
+        # Whatever is below a match is matched; where nothing is looked for, nothing is found.
+        re.compile(rf"(?:{whole})(?:/[\s\S]*)?" if whole else "(?!)"),
+        tuple(re.compile(pattern.expression) for pattern in patterns if not pattern.whole),
+    )
+
+
+def _parsed(text: str) -> _Pattern:
     pattern = _clean(text)
     takes_back = pattern.startswith("!")
     if takes_back:
@@ -93,19 +140,18 @@ def _parsed(text: str) -> tuple[bool, str, str]:
                 "'!' alone is no pattern",
                 hint="write what to take back in behind it, such as !src/*.py",
             )
-    return takes_back, pattern, _Translator(pattern).expression()
-
-
-def _any_of(expressions: Iterable[str]) -> re.Pattern[str]:
-    # Whatever is below a match is matched.
-    return re.compile(f"(?:{'|'.join(expressions)})(?:/.*)?", re.DOTALL)
+    _check_classes(pattern)
+    try:
+        return _Pattern(pattern, takes_back, *expression_of(pattern))
+    except ExpressionError:
+        raise _bad(pattern) from None
 
 
 def _may_match_below(pattern: tuple[str, ...], names: list[str]) -> bool:
     for part, name in zip(pattern, names, strict=False):
         if any(mark in part for mark in _UNKNOWN):
             return True
-        if re.fullmatch(_Translator(part).expression(), name, re.DOTALL) is None:
+        if re.fullmatch(expression_of(part)[0], name) is None:
             return False
     return True
 
@@ -122,86 +168,21 @@ def _clean(path: str) -> str:
     return (_SLASH if rooted else "") + _SLASH.join(kept) or "."
 
 
-class _Translator:
-    """Turns one pattern into a regular expression."""
+def _check_classes(pattern: str) -> None:
+    """Refuse classes that Go's ``filepath.Match`` does not know; moby asks it about each pattern.
 
-    def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
-        self._position = 0
+    It does not look at all of a pattern, but nobody means a class that is none.
+    """
+    position = 0
+    while position < len(pattern):
+        match = _PIECE.match(pattern, position)
+        if match is None:
+            raise _bad(pattern)
+        position = match.end()
 
-    def expression(self) -> str:
-        return "".join(self._parts())
 
-    def _parts(self) -> Iterator[str]:
-        while character := self._next():
-            match character:
-                case "*" if self._peek() == "*":
-                    yield self._any_directories()
-                case "*":
-                    yield "[^/]*"
-                case "?":
-                    yield "[^/]"
-                case "[":
-                    yield self._class()
-                case "\\":
-                    yield re.escape(self._escaped())
-                case _:
-                    yield re.escape(character)
-
-    def _any_directories(self) -> str:
-        first = self._position == 1
-        self._position += 1
-        slash = self._peek() == _SLASH
-        if slash:
-            self._position += 1
-        if not self._peek():
-            return ".*"
-        if first and self._is_plain():
-            # moby compares the end of the path only: **foo matches xfoo, **/foo does not.
-            return "(?:.*/)?" if slash else ".*"
-        return "(?:.*/)?"
-
-    def _is_plain(self) -> bool:
-        """Whether the rest of the pattern has no characters with a meaning."""
-        return set("*?[]\\").isdisjoint(self._pattern[self._position :])
-
-    def _class(self) -> str:
-        negated = self._peek() == "^"
-        self._position += negated
-        members: list[str] = []
-        while not (members and self._peek() == "]"):
-            low = high = self._member()
-            if self._peek() == "-":
-                self._position += 1
-                high = self._member()
-            if high < low:
-                raise self._bad()
-            members.append(f"{re.escape(low)}-{re.escape(high)}")
-        self._position += 1
-        return f"[{'^' if negated else ''}{''.join(members)}]"
-
-    def _member(self) -> str:
-        character = self._next()
-        if not character or character in "-]":
-            raise self._bad()
-        return self._escaped() if character == "\\" else character
-
-    def _escaped(self) -> str:
-        character = self._next()
-        if not character:
-            raise self._bad()
-        return character
-
-    def _peek(self) -> str:
-        return self._pattern[self._position : self._position + 1]
-
-    def _next(self) -> str:
-        character = self._peek()
-        self._position += 1
-        return character
-
-    def _bad(self) -> UsageError:
-        return UsageError(
-            f"{self._pattern!r} is no pattern",
-            hint="a class looks like [a-z]; write \\[ or \\\\ for the character itself",
-        )
+def _bad(pattern: str) -> UsageError:
+    return UsageError(
+        f"{pattern!r} is no pattern",
+        hint="a class looks like [a-z]; write \\[ or \\\\ for the character itself",
+    )

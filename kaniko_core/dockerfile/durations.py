@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 from kaniko_core.errors import UsageError
 
@@ -18,7 +17,7 @@ _NANOSECONDS = {
     "h": 3600 * 1000**3,
 }
 _PART = re.compile(r"(?=\.?\d)(\d*+)\.?+(\d*+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
-_LONGEST = 2**63 - 1
+_LONGEST = 2**63
 _MOST_DIGITS = 19
 
 
@@ -28,29 +27,38 @@ def nanoseconds(text: str) -> int:
     Raises:
         UsageError: *text* is no duration.
     """
-    sign = -1 if text.startswith("-") else 1
+    negative = text.startswith("-")
     body = text[1:] if text[:1] in ("+", "-") else text
     if body == "0":
         return 0
-    total = Fraction(0)
+    total = 0
     position = 0
     while position < len(body):
         match = _PART.match(body, position)
         if match is None:
             raise _bad(text)
-        total += _number(text, match[1], match[2]) * _NANOSECONDS[match[3]]
+        total += _part(text, match[1], match[2], _NANOSECONDS[match[3]])
         position = match.end()
-    if not body or total > _LONGEST:
+    # As many nanoseconds as fit into 64 bits, which is one more below zero.
+    if not body or total > _LONGEST - (not negative):
         raise _bad(text)
-    return sign * int(total)
+    return -total if negative else total
 
 
-def _number(text: str, whole: str, fraction: str) -> Fraction:
+def _part(text: str, whole: str, fraction: str, unit: int) -> int:
     whole = whole.lstrip("0")
     if len(whole) > _MOST_DIGITS:
         raise _bad(text)
-    fraction = fraction[:_MOST_DIGITS]
-    return Fraction(int(f"{whole}{fraction}" or "0"), 10 ** len(fraction))
+    # Of a fraction, what a 64-bit number can hold; in floating point, as in Go.
+    digits = fraction[:_MOST_DIGITS]
+    if digits and int(digits) > _LONGEST:
+        digits = digits[:-1]
+    part = int(whole or "0") * unit
+    if digits:
+        part += int(float(int(digits)) * (float(unit) / 10.0 ** len(digits)))
+    if part > _LONGEST:
+        raise _bad(text)
+    return part
 
 
 def _bad(text: str) -> UsageError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
-from kaniko_core.errors import UsageError
+from kaniko_core.dockerfile.places import PlacedError
 
 # Which flags an instruction knows; True where the flag is a switch.
 KNOWN: Mapping[str, Mapping[str, bool]] = {
@@ -54,8 +54,10 @@ class Flags:
         value = self.text(name)
         if value and value not in choices:
             close = difflib.get_close_matches(value, choices, 1) or choices
-            raise UsageError(
-                f"--{name} cannot be {value!r}", hint=f"did you mean {' or '.join(close)}?"
+            raise PlacedError(
+                f"--{name} cannot be {value!r}",
+                hint=f"did you mean {' or '.join(close)}?",
+                at=(f"--{name}",),
             )
         return value or None
 
@@ -118,24 +120,28 @@ def read_flags(instruction: str, words: list[str]) -> Flags:
         name, equals, value = word[2:].partition("=")
         if name not in known:
             raise _unknown(instruction, name, known)
+        place = (f"--{name}",)
         if known[name]:
             value = value.lower() if equals else "true"
             if value not in ("true", "false"):
-                raise UsageError(
+                raise PlacedError(
                     f"{instruction} --{name} is true or false, not {value!r}",
                     hint=f"write --{name}",
+                    at=place,
                 )
         elif not equals:
-            raise UsageError(
-                f"{instruction} --{name} has no value", hint=f"write it as --{name}=VALUE"
+            raise PlacedError(
+                f"{instruction} --{name} has no value",
+                hint=f"write it as --{name}=VALUE",
+                at=place,
             )
         if name in values and name not in _REPEATABLE:
-            raise UsageError(f"{instruction} --{name} is given twice")
+            raise PlacedError(f"{instruction} --{name} is given twice", at=place)
         values[name] = (*values.get(name, ()), value)
     return Flags(values)
 
 
-def _unknown(instruction: str, name: str, known: Mapping[str, bool]) -> UsageError:
+def _unknown(instruction: str, name: str, known: Mapping[str, bool]) -> PlacedError:
     close = difflib.get_close_matches(name, known, 1)
     if close:
         hint = f"did you mean --{close[0]}?"
@@ -143,4 +149,4 @@ def _unknown(instruction: str, name: str, known: Mapping[str, bool]) -> UsageErr
         hint = f"it has {', '.join(f'--{flag}' for flag in known)}"
     else:
         hint = "it has no flags; what follows -- is none"
-    return UsageError(f"{instruction} has no flag --{name}", hint=hint)
+    return PlacedError(f"{instruction} has no flag --{name}", hint=hint, at=(f"--{name}",))

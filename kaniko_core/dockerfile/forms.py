@@ -6,8 +6,12 @@ import json
 import re
 from typing import NoReturn
 
-from kaniko_core.errors import UsageError
+from kaniko_core.dockerfile.places import PlacedError
 
+# White space, as Go knows it: what Python knows without its four separators of files.
+SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
 # What separates words; other white space, such as a no-break space, is part of them.
 _SPACE = re.compile(r"[\t\v\f\r ]+")
 # Halves of surrogate pairs, which a JSON string may name but no text can hold.
@@ -16,8 +20,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def split_keyword(line: str) -> tuple[str, str]:
     """Split a logical line after its first word; neither part has space around it."""
-    keyword, *rest = _SPACE.split(line.strip(), maxsplit=1)
-    return keyword, rest[0].strip() if rest else ""
+    keyword, *rest = _SPACE.split(line.strip(SPACE), maxsplit=1)
+    return keyword, rest[0].strip(SPACE) if rest else ""
 
 
 def split_space(text: str) -> tuple[str, ...]:
@@ -31,16 +35,17 @@ def json_words(text: str) -> tuple[str, ...] | None:
     Raises:
         UsageError: it is a list, but not of strings alone.
     """
-    if not text.lstrip().startswith("["):
+    if not text.lstrip(SPACE).startswith("["):
         return None
     try:
-        found = json.loads(text.strip(), parse_constant=_no_number)
+        found = json.loads(text.lstrip(SPACE), parse_constant=_no_number)
     except (ValueError, RecursionError):
         return None
     if not all(isinstance(item, str) for item in found):
-        raise UsageError(
+        raise PlacedError(
             f"{text} is a JSON list, but not all that is in it are strings",
             hint='write each as a string in double quotes, such as ["sleep", "10"]',
+            at=(text, text[:1]),
         )
     return tuple(_SURROGATE.sub("\ufffd", item) for item in found)
 
@@ -54,7 +59,7 @@ def split_words(text: str, escape: str) -> list[str]:
     while position < len(text):
         character = text[position]
         position += 1
-        if not quote and character.isspace():
+        if not quote and character in SPACE:
             if word:
                 words.append(word)
             word = ""

@@ -15,9 +15,13 @@ from kaniko_core.dockerfile.forms import json_words, split_keyword
 from kaniko_core.dockerfile.words import Lexer, WordError
 from kaniko_core.errors import UsageError
 
-_OPENING = re.compile(r"(\d*)<<(-?)\s*([^<]*)", re.ASCII)
-# The << of $((1 << n)) opens nothing.
-_ARITHMETIC = re.compile(r"\$\(\(.*?\)\)")
+_OPENING = re.compile(r"(\d*)<<(-?)[\t\n\f\r ]*([^<]*)", re.ASCII)
+# The << of $((1 << n)) opens nothing; BuildKit takes it for a here-document that does not end.
+_ARITHMETIC = re.compile(r"\$\(\([^'\"]*?\)\)")
+# A name may stand apart from <<-, too; for BuildKit it may not.
+_DASH = re.compile(r"\d*<<-", re.ASCII)
+_HIGHEST_DESCRIPTOR = 2**64 - 1
+_MOST_DIGITS = 20
 _INSTRUCTIONS = frozenset({"ADD", "COPY", "RUN"})
 # The escape directive has no say here: these words are the shell's.
 _ESCAPE = "\\"
@@ -51,7 +55,8 @@ def opening(word: str) -> Opening | None:
         return None
     # Any quote that is gone was there to say: take the body as it is.
     expand = _quotes(quoted) == _quotes(names[0])
-    return Opening(names[0], expand, bool(match[2]), int(match[1] or 0))
+    descriptor = match[1].lstrip("0")[: _MOST_DIGITS + 1]
+    return Opening(names[0], expand, bool(match[2]), min(int(descriptor or 0), _HIGHEST_DESCRIPTOR))
 
 
 def openings(line: str) -> Iterator[Opening]:
@@ -67,13 +72,19 @@ def openings(line: str) -> Iterator[Opening]:
     try:
         if json_words(split_flags(rest)[1]) is not None:
             return
-        words = lexer.expand_words(_ARITHMETIC.sub("", rest), {})
+        words = lexer.expand_words(_ARITHMETIC.sub(_without_shifts, rest), {})
     except (UsageError, WordError):
         return  # what is wrong will be said when the instruction itself is read
+    before = ""
     for word in words:
-        found = opening(word)
+        found = opening(before + word) or opening(word)
+        before = word if _DASH.fullmatch(word) else ""
         if found is not None:
             yield found
+
+
+def _without_shifts(arithmetic: re.Match[str]) -> str:
+    return arithmetic[0].replace("<<", "--")
 
 
 def _quotes(text: str) -> int:

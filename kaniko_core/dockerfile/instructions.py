@@ -6,20 +6,59 @@ Values are as the user wrote them, quotes and ``$VARIABLES`` included, except wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kaniko_core.errors import DockerfileError
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where an instruction stands, and its text (continuations joined, comments gone).
 
-    ``line`` and ``end_line`` count from 1; ``path`` is how the user named the Dockerfile.
+    Attributes:
+        path: how the user named the Dockerfile.
+        line, end_line: where it begins and ends, here-documents included; counted from 1.
+        comments: those right above it, without their ``#``; an empty one starts anew.
+        gap: where a blank line is inside it, the line on which its text ends; 0 elsewhere.
+        lines: the lines of the file that it takes, as they stand there.
     """
 
     path: str
     line: int
     end_line: int
     text: str
+    comments: tuple[str, ...] = ()
+    gap: int = 0
+    lines: tuple[str, ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def keyword(self) -> str:
+        """The instruction's name as it was written."""
+        return self.text.partition(" ")[0]
+
+    def error(
+        self, message: str, *, hint: str | None = None, at: Sequence[str] = ()
+    ) -> DockerfileError:
+        """Return an error that names this place.
+
+        *at* is what is wrong, in the spellings to look for: the first that stands in one of the
+        lines, better at the beginning of a word, gives line and column.
+        """
+        for wrong in map(re.escape, filter(None, at)):
+            for pattern in (rf"(?<!\S){wrong}", wrong):
+                for number, line in enumerate(self.lines):
+                    if match := re.search(pattern, line):
+                        return DockerfileError(
+                            message,
+                            path=self.path,
+                            line=self.line + number,
+                            column=match.start() + 1,
+                            source=line,
+                            hint=hint,
+                        )
+        return DockerfileError(message, path=self.path, line=self.line, source=self.text, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,36 +88,46 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class From:
-    """``FROM [--platform=…] image [AS name]``; *name* is lower-cased."""
+    """``FROM [--platform=…] image [AS name]``; *name* is lower-cased.
+
+    *description* is what a comment above it says behind the name: ``# name what it is for``.
+    """
 
     source: Source
     image: str
     name: str | None = None
     platform: str | None = None
+    description: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Arg:
-    """``ARG name[=value] …``: None where there is no ``=``."""
+    """``ARG name[=value] …``: None where there is no ``=``.
+
+    *descriptions* are by name: what a comment above says, ``# name what it is for``.
+    """
 
     source: Source
     pairs: tuple[tuple[str, str | None], ...]
+    descriptions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Env:
-    """``ENV name=value …`` (or the legacy ``ENV name value``)."""
+    """``ENV name=value …``; *legacy* where it was written ``ENV name value``."""
 
     source: Source
     pairs: tuple[tuple[str, str], ...]
+    legacy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """``LABEL key=value …``: keys are expanded too."""
+    """``LABEL key=value …``: keys are expanded too; *legacy* as with ENV."""
 
     source: Source
     pairs: tuple[tuple[str, str], ...]
+    legacy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,11 +28,25 @@ _KEYWORD = re.compile(r"[^\t\v\f\r ]+[\t\v\f\r ]")
 
 
 class LineError(UsageError):
-    """The file cannot be read at *line*, which counts from 1."""
+    """The file cannot be read at *line*, which counts from 1.
 
-    def __init__(self, message: str, line: int, hint: str | None = None) -> None:
+    *lines* are those of the instruction, and *at* is what is wrong in them, in the spellings to
+    look for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        line: int,
+        hint: str | None = None,
+        *,
+        lines: tuple[str, ...] = (),
+        at: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(message, hint=hint)
         self.line = line
+        self.lines = lines
+        self.at = at
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +55,10 @@ class LogicalLine:
 
     Attributes:
         line, end_line: where it begins and ends, here-documents included; counted from 1.
-        gap: whether there is a blank line inside it.
+        gap: where a blank line is inside it, the line on which its text ends; 0 elsewhere.
+        comments: those right above it, as :class:`~kaniko_core.dockerfile.instructions.Source`
+            has them.
+        lines: the lines of the file that it takes, as they stand there.
     """
 
     keyword: str
@@ -49,7 +66,9 @@ class LogicalLine:
     line: int
     end_line: int
     heredocs: tuple[Heredoc, ...] = ()
-    gap: bool = False
+    gap: int = 0
+    comments: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -72,7 +91,7 @@ def logical_lines(data: bytes) -> tuple[Directives, list[LogicalLine]]:
     if not lines[-1]:
         lines.pop()
     directives = read_directives(lines)
-    view = _View(lines, directives.escape)
+    view = _View(lines, directives)
     view.prepare()
     return directives, list(_joined(view))
 
@@ -98,6 +117,8 @@ def _joined(view: _View) -> Iterator[LogicalLine]:
                 found.end,
                 found.heredocs,
                 found.gap,
+                found.comments,
+                view.source[item["startline"] : found.end],
             )
 
 
@@ -107,47 +128,60 @@ class _Found:
 
     keyword: str
     end: int
-    gap: bool
+    gap: int
     heredocs: tuple[Heredoc, ...]
+    comments: tuple[str, ...]
 
 
 class _View:
     """The lines of the file as dockerfile-parse is to see them."""
 
-    def __init__(self, source: list[str], escape: str) -> None:
-        self._source = source
+    def __init__(self, source: list[str], directives: Directives) -> None:
+        self.source = tuple(source)
+        self._directives = directives.count
         self._position = 0
-        mark = re.escape(escape)
+        mark = re.escape(directives.escape)
         self._continued = re.compile(rf"(?:(?<=[^{mark}])|^){mark}[ \t]*$")
         self.lines = [_COMMENT] * len(source)
         self.found: dict[int, _Found] = {}
 
     def prepare(self) -> None:
-        while self._position < len(self._source):
-            line = self._source[self._position].strip()
-            if line and not line.startswith(_COMMENT):
-                self._instruction(self._position)
-            else:
-                self._position += 1
+        comments: list[str] = []
+        while self._position < len(self.source):
+            line = self.source[self._position]
+            stripped = line.strip()
+            if stripped and not stripped.startswith(_COMMENT):
+                self._instruction(self._position, tuple(comments))
+                comments.clear()
+                continue
+            if stripped and self._position >= self._directives:
+                # BuildKit drops one character, whatever it is: an indented comment keeps its #.
+                text = line[1:].strip()
+                if text:
+                    comments.append(text)
+                else:
+                    comments.clear()
+            self._position += 1
 
-    def _instruction(self, start: int) -> None:
+    def _instruction(self, start: int, comments: tuple[str, ...]) -> None:
         """Prepare the instruction that begins at *start*; go on behind it."""
         pieces, gap = self._pieces()
+        last = self._position
         logical = "".join(piece for _, piece in pieces)
         keyword, _ = split_keyword(logical)
         if not keyword:
             raise LineError("the line goes on, but nothing follows", start + 1)
         self._show(pieces)
         heredocs = tuple(self._heredocs(logical, start))
-        self.found[start] = _Found(keyword, self._position, gap, heredocs)
+        self.found[start] = _Found(keyword, self._position, last if gap else 0, heredocs, comments)
 
     def _pieces(self) -> tuple[list[tuple[int, str]], bool]:
         """Read one instruction's lines: their places and texts, and if blank ones are between."""
         pieces: list[tuple[int, str]] = []
         gap = False
         goes_on = True
-        while goes_on and self._position < len(self._source):
-            line = self._source[self._position].rstrip("\r")
+        while goes_on and self._position < len(self.source):
+            line = self.source[self._position].rstrip("\r")
             self._position += 1
             stripped = line.lstrip()
             if pieces and stripped.startswith(_COMMENT):
@@ -179,13 +213,19 @@ class _View:
         for opening in openings(logical):
             body: list[str] = []
             while True:
-                if self._position == len(self._source):
+                if self._position == len(self.source):
                     raise LineError(
                         f"the here-document {opening.name} does not end",
                         start + 1,
                         f"end it with a line that holds {opening.name} alone",
+                        lines=self.source[start:],
+                        at=tuple(
+                            f"<<{dash}{quote}{opening.name}"
+                            for dash in ("", "-")
+                            for quote in ("", '"', "'")
+                        ),
                     )
-                line = self._source[self._position]
+                line = self.source[self._position]
                 self._position += 1
                 if opening.ended_by(line.rstrip("\r")):
                     break

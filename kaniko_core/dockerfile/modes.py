@@ -1,6 +1,7 @@
 """``--chmod``: octal and symbolic modes.
 
-Source: POSIX.1-2017, chmod, "Extended description", for the symbolic form.
+Source: FreeBSD's chmod(1), whose rules BuildKit follows; they are POSIX's with a few more: ``X``
+asks for the mode before any change, and may follow ``=``; ``t`` goes with anyone but others alone.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ import re
 
 from kaniko_core.errors import UsageError
 
-_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[ugo]|[rwxXst]*))+)")
-_ACTION = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
-_SHIFT = {"u": 6, "g": 3, "o": 0}
-_BITS = {"r": 4, "w": 2, "x": 1}
+_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxXstugo]*)+)")
+_ACTION = re.compile(r"([-+=])([rwxXstugo]*)")
 _ALL = 0o7777
+_STICKY = 0o1000
+_SET_ID = 0o6000
+_OTHERS = 0o007
+_WHO = {"u": 0o4700, "g": 0o2070, "o": _OTHERS, "a": 0o6777}
+_SHIFT = {"u": 6, "g": 3, "o": 0}
+_BITS = {"r": 0o444, "w": 0o222, "x": 0o111}
 
 
 def apply_mode(spec: str, mode: int, is_directory: bool) -> int:
@@ -22,50 +27,72 @@ def apply_mode(spec: str, mode: int, is_directory: bool) -> int:
     Raises:
         UsageError: *spec* is neither octal nor symbolic.
     """
-    if spec[:1].isdigit():
-        if not re.fullmatch(r"[0-7]+", spec, re.ASCII) or int(spec, 8) > _ALL:
+    if re.match("[0-9]", spec):
+        if not re.fullmatch(r"[0-7]+", spec) or int(spec, 8) > _ALL:
             raise _bad(spec)
         return int(spec, 8)
+    executable = is_directory or mode & 0o111 != 0
     for clause in spec.split(","):
         match = _CLAUSE.fullmatch(clause)
         if match is None:
             raise _bad(spec)
-        who = set(match[1] or "a")
-        classes = "ugo" if "a" in who else "".join(c for c in "ugo" if c in who)
+        who = 0
+        for letter in match[1]:
+            who |= _WHO[letter]
         for action in _ACTION.finditer(match[2]):
-            mode = _changed(mode, classes, action[1], action[2], is_directory)
+            mode = _acted(mode, who, action[1], action[2], executable)
     return mode
 
 
-def _changed(mode: int, classes: str, operator: str, permissions: str, is_directory: bool) -> int:
+def _acted(mode: int, who: int, operator: str, permissions: str, executable: bool) -> int:
     bits = 0
-    reach = 0
-    for name in classes:
-        shift = _SHIFT[name]
-        reach |= 7 << shift
-        bits |= _permissions(mode, permissions, is_directory) << shift
-    special = 0
-    if "s" in permissions:
-        special |= (0o4000 if "u" in classes else 0) | (0o2000 if "g" in classes else 0)
-    if "t" in permissions and classes == "ugo":
-        special |= 0o1000
-    if operator == "+":
-        return mode | bits | special
-    if operator == "-":
-        return mode & ~(bits | special)
-    cleared = (0o4000 if "u" in classes else 0) | (0o2000 if "g" in classes else 0)
-    return (mode & ~reach & ~cleared) | bits | special
-
-
-def _permissions(mode: int, permissions: str, is_directory: bool) -> int:
-    if permissions in _SHIFT:
-        return (mode >> _SHIFT[permissions]) & 7
-    bits = 0
+    copied = False
+    execute = 0
     for letter in permissions:
-        bits |= _BITS.get(letter, 0)
-        if letter == "X" and (is_directory or mode & 0o111):
-            bits |= 1
-    return bits
+        if letter in _SHIFT:
+            mode = _changed(mode, who, operator, bits) if bits else mode
+            mode |= _reached(who, execute)
+            bits = execute = 0
+            copied = True
+            mode = _copied(mode, who, operator, (mode >> _SHIFT[letter]) & 7)
+        elif letter == "X":
+            execute = 0o111 if executable and operator != "-" else 0
+        elif letter in _BITS:
+            bits |= _BITS[letter]
+        elif who == 0 or who & ~_OTHERS:
+            # Others alone have neither of these.
+            bits |= _STICKY if letter == "t" else _SET_ID
+            who |= _STICKY if letter == "t" else 0
+    if bits or (operator == "=" and not copied):
+        mode = _changed(mode, who, operator, bits)
+    return mode | _reached(who, execute)
+
+
+def _reached(who: int, bits: int) -> int:
+    """Return those of *bits* that an action on *who* touches; nobody named is everybody."""
+    return bits & who if who else bits
+
+
+def _changed(mode: int, who: int, operator: str, bits: int) -> int:
+    bits = _reached(who, bits)
+    if operator == "-":
+        return mode & ~bits
+    if operator == "=":
+        mode &= ~(who or _WHO["a"])
+    return mode | bits
+
+
+def _copied(mode: int, who: int, operator: str, permissions: int) -> int:
+    for name, shift in _SHIFT.items():
+        if who and not who & _WHO[name] & 0o777:
+            continue
+        if operator == "-":
+            mode &= ~(permissions << shift)
+            continue
+        if operator == "=":
+            mode &= ~(7 << shift)
+        mode |= permissions << shift
+    return mode
 
 
 def _bad(spec: str) -> UsageError:

@@ -31,6 +31,7 @@ _ALIASES = {
     "ro": "readonly",
     "rw": "readwrite",
 }
+_WITHOUT_ORIGIN = frozenset({"tmpfs", "secret", "ssh"})
 _SWITCHES = frozenset({"readonly", "readwrite", "required"})
 
 
@@ -88,6 +89,24 @@ def parse_mount(text: str, expand: Callable[[str], str]) -> Mount:
     for item in _fields(text):
         reader.take(item)
     return _checked(reader.finished())
+
+
+def mount_origin(text: str) -> str | None:
+    """Return what the ``from`` of a ``--mount`` names, before anything is expanded.
+
+    None where it names nothing, or where the mount is of a kind that comes from nowhere: a
+    tmpfs, a secret, an agent's socket. The type may be a variable: then it counts as a kind that
+    has an origin.
+
+    Raises:
+        UsageError: the fields cannot be told apart.
+    """
+    found: dict[str, str] = {}
+    for item in _fields(text):
+        name, _, value = item.partition("=")
+        found[name.lower()] = value
+    kind = found.get("type", "").lower()
+    return (found.get("from") or None) if kind not in _WITHOUT_ORIGIN else None
 
 
 def _fields(text: str) -> Iterator[str]:

@@ -2,67 +2,43 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kaniko_core.dockerfile.directives import DirectiveError
-from kaniko_core.dockerfile.durations import nanoseconds
-from kaniko_core.dockerfile.flags import Flags, read_flags, split_flags
-from kaniko_core.dockerfile.forms import json_words, split_keyword, split_space, split_words
-from kaniko_core.dockerfile.heredocs import opening
-from kaniko_core.dockerfile.instructions import (
-    Add,
-    Arg,
-    Cmd,
-    Command,
-    Copy,
-    Entrypoint,
-    Env,
-    Expose,
-    From,
-    Healthcheck,
-    Instruction,
-    Label,
-    Maintainer,
-    OnBuild,
-    Run,
-    Shell,
-    Source,
-    StopSignal,
-    User,
-    Volume,
-    Workdir,
-)
+from kaniko_core.dockerfile.directives import DirectiveError, other_syntax
+from kaniko_core.dockerfile.flags import read_flags, split_flags
+from kaniko_core.dockerfile.instructions import Arg, From, Instruction, Source
 from kaniko_core.dockerfile.lines import LineError, LogicalLine, logical_lines
-from kaniko_core.dockerfile.stages import Check, Dockerfile, Stage
+from kaniko_core.dockerfile.makers import MAKERS, NO_TRIGGERS, Text
+from kaniko_core.dockerfile.places import PlacedError, did_you_mean
+from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.errors import DockerfileError, UsageError
 
-_OPENS = re.compile(r"\d*<<-?", re.ASCII)
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
-_NETWORKS = ("default", "none", "host")
-_SECURITIES = ("sandbox", "insecure")
-# Shortest duration that Docker accepts for a health check, in nanoseconds.
-_SHORTEST = 1_000_000
-_MOST_RETRIES = 2**31 - 1
+# What a trigger is read with, whatever the Dockerfile that it stands in says: BuildKit hands it
+# to a parser of its own.
+_ESCAPE = "\\"
 
 
 def parse_dockerfile(data: bytes, path: str) -> Dockerfile:
     """Read a Dockerfile; *path* is how the user named it, for messages.
 
     Raises:
-        DockerfileError: with the line, and a suggestion where there is one.
+        DockerfileError: with the line, the column where that helps, and a suggestion where there
+            is one.
     """
     try:
         directives, lines = logical_lines(data)
-    except (DirectiveError, LineError) as error:
+    except DirectiveError as error:
         raise DockerfileError(str(error), path=path, line=error.line, hint=error.hint) from None
+    except LineError as error:
+        raise _line_error(path, error) from None
     reader = _Reader(path, directives.escape)
     arguments: list[Arg] = []
     stages: list[tuple[From, list[Instruction]]] = []
     for line in lines:
-        instruction = reader.read(line)
+        try:
+            instruction = reader.read(line)
+        except DockerfileError as error:
+            raise _of_other_syntax(data, path) or error from None
         if isinstance(instruction, From):
             stages.append((instruction, []))
         elif stages:
@@ -70,10 +46,9 @@ def parse_dockerfile(data: bytes, path: str) -> Dockerfile:
         elif isinstance(instruction, Arg):
             arguments.append(instruction)
         else:
-            raise reader.error(
-                line,
+            raise instruction.source.error(
                 f"{line.keyword.upper()} stands before the first FROM",
-                "a Dockerfile begins with FROM; only ARG may stand before it",
+                hint="a Dockerfile begins with FROM; only ARG may stand before it",
             )
     if not stages:
         raise DockerfileError(
@@ -85,34 +60,56 @@ def parse_dockerfile(data: bytes, path: str) -> Dockerfile:
         tuple(Stage(n, start, tuple(found)) for n, (start, found) in enumerate(stages)),
         directives.escape,
         directives.values,
-        tuple(_gap(line) for line in lines if line.gap),
     )
 
 
-def _gap(line: LogicalLine) -> Check:
-    return Check("NoEmptyContinuation", "there is an empty line inside the instruction", line.line)
+def parse_trigger(text: str, path: str, line: int, escape: str = _ESCAPE) -> Instruction:
+    """Read what ONBUILD says, as an instruction of the stage whose FROM brings it.
+
+    *text* is the instruction, with the bodies of its here-documents; *path* and *line* are where
+    that FROM stands, which is the place of the trigger in every message. *escape* protects a
+    character of ENV, LABEL and ARG.
+
+    Raises:
+        DockerfileError: it is not one instruction, or none that may be a trigger.
+    """
+    where = Source(path, line, line, f"ONBUILD {text}")
+    try:
+        _, lines = logical_lines(text.encode("utf-8", "surrogateescape"))
+    except (DirectiveError, LineError) as error:
+        raise where.error(str(error), hint=error.hint) from None
+    if len(lines) != 1:
+        raise where.error("an ONBUILD trigger of the base has to be one instruction")
+    found = lines[0]
+    keyword = found.keyword.upper()
+    if keyword in NO_TRIGGERS:
+        raise where.error(f"{keyword} is not allowed as an ONBUILD trigger")
+    instruction = _Reader(path, escape).instruction(found, where)
+    # Every other maker makes an instruction, and FROM has been refused.
+    assert not isinstance(instruction, From)
+    return replace(instruction, source=replace(where, text=found.text))
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """One instruction on its way to its dataclass: flags off, arguments still text."""
+def source_of(line: LogicalLine, path: str) -> Source:
+    """Return where an instruction stands."""
+    return Source(path, line.line, line.end_line, line.text, line.comments, line.gap, line.lines)
 
-    source: Source
-    name: str
-    flags: Flags
-    rest: str
-    line: LogicalLine
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The arguments as a JSON list, or split at white space."""
-        found = json_words(self.rest)
-        return split_space(self.rest) if found is None else found
+def _line_error(path: str, error: LineError) -> DockerfileError:
+    first = error.lines[0] if error.lines else ""
+    where = Source(path, error.line, error.line, first, lines=error.lines)
+    return where.error(str(error), hint=error.hint, at=error.at)
 
-    @property
-    def command(self) -> Command:
-        """The arguments in exec form if they are JSON, else in shell form."""
-        return _command(self.rest)
+
+def _of_other_syntax(data: bytes, path: str) -> DockerfileError | None:
+    frontend = other_syntax(data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace"))
+    if frontend is None:
+        return None
+    return DockerfileError(
+        f"it is written for the frontend {frontend}, which this builder does not have",
+        path=path,
+        hint="only Dockerfiles can be built",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,249 +118,26 @@ class _Reader:
     escape: str
 
     def read(self, line: LogicalLine) -> Instruction | From:
+        """Read one instruction of the file."""
+        return self.instruction(line, source_of(line, self.path))
+
+    def instruction(self, line: LogicalLine, source: Source) -> Instruction | From:
+        """Read one instruction that stands at *source*."""
         name = line.keyword.upper()
-        make = _MAKERS.get(name)
+        make = MAKERS.get(name)
         if make is None:
-            close = difflib.get_close_matches(name, _MAKERS, 1)
-            hint = f"did you mean {close[0]}?" if close else None
-            raise self.error(line, f"unknown instruction {line.keyword}", hint)
-        source = Source(self.path, line.line, line.end_line, line.text)
+            raise source.error(
+                f"unknown instruction {line.keyword}",
+                hint=did_you_mean(name, list(MAKERS)),
+                at=(line.keyword,),
+            )
         try:
             words, rest = split_flags(line.rest)
-            text = _Text(source, name, read_flags(name, words), rest.strip(), line)
+            text = Text(source, name, read_flags(name, words), rest.strip(), line.heredocs)
             if not text.rest and name != "HEALTHCHECK":
                 raise UsageError(f"{name} requires at least one argument")
             return make(text, self.escape)
+        except PlacedError as error:
+            raise source.error(str(error), hint=error.hint, at=error.at) from None
         except UsageError as error:
-            raise self.error(line, str(error), error.hint) from None
-
-    def error(self, line: LogicalLine, message: str, hint: str | None) -> DockerfileError:
-        return DockerfileError(message, path=self.path, line=line.line, source=line.text, hint=hint)
-
-
-def _command(text: str) -> Command:
-    argv = json_words(text)
-    return Command((text,), shell=True) if argv is None else Command(argv, shell=False)
-
-
-def _from(text: _Text, _: str) -> From:
-    words = split_space(text.rest)
-    if len(words) == 1:
-        name = None
-    elif len(words) == 3 and words[1].upper() == "AS":
-        name = words[2].lower()
-        if not _STAGE_NAME.fullmatch(name):
-            raise UsageError(
-                f"{words[2]!r} cannot be the name of a stage",
-                hint="a name begins with a letter, and has letters, digits, _, - and .",
-            )
-    else:
-        raise UsageError("FROM has one image, and perhaps AS and a name")
-    return From(text.source, words[0], name, text.flags.text("platform"))
-
-
-def _arg(text: _Text, escape: str) -> Arg:
-    pairs: list[tuple[str, str | None]] = []
-    for word in split_words(text.rest, escape):
-        name, equals, value = word.partition("=")
-        if not name:
-            raise UsageError(f"ARG {word} has no name", hint="write it as ARG NAME=value")
-        pairs.append((name, value if equals else None))
-    return Arg(text.source, tuple(pairs))
-
-
-def _pairs(text: _Text, escape: str) -> tuple[tuple[str, str], ...]:
-    words = split_words(text.rest, escape)
-    if words and "=" not in words[0]:
-        # The legacy form: one name, and all that follows is its value.
-        name, value = split_keyword(text.rest)
-        if not value:
-            raise UsageError(
-                f"{text.name} {name} has no value", hint=f"write it as {text.name} {name}=value"
-            )
-        return ((name, value),)
-    pairs: list[tuple[str, str]] = []
-    for word in words:
-        name, equals, value_text = word.partition("=")
-        if not equals:
-            raise UsageError(
-                f"{word!r} has no value in {text.name}", hint="write each as NAME=value"
-            )
-        if not name:
-            raise UsageError(f"{text.name} {word} has no name", hint="write each as NAME=value")
-        pairs.append((name, value_text))
-    return tuple(pairs)
-
-
-def _run(text: _Text, _: str) -> Run:
-    flags = text.flags
-    return Run(
-        text.source,
-        text.command,
-        flags.texts("mount"),
-        flags.choice("network", _NETWORKS),
-        flags.choice("security", _SECURITIES),
-        text.line.heredocs,
-        flags.texts("device"),
-    )
-
-
-def _sources(text: _Text) -> tuple[tuple[str, ...], str]:
-    """Return sources and destination; a here-document is ``<<NAME`` among the sources."""
-    names = {heredoc.name for heredoc in text.line.heredocs}
-    waiting = list(text.paths)
-    words: list[str] = []
-    inline = False
-    while waiting:
-        word = waiting.pop(0)
-        if names and _OPENS.fullmatch(word) and waiting:
-            word += waiting.pop(0)
-        start = opening(word)
-        inline = start is not None and start.name in names
-        words.append(f"<<{start.name}" if start is not None and inline else word)
-    if len(words) < 2:
-        raise UsageError(
-            f"{text.name} requires at least two arguments",
-            hint=f"write it as {text.name} SOURCE DESTINATION",
-        )
-    if inline:
-        raise UsageError(f"a here-document cannot be the destination of {text.name}")
-    return tuple(words[:-1]), words[-1]
-
-
-def _copy(text: _Text, _: str) -> Copy:
-    sources, destination = _sources(text)
-    flags = text.flags
-    return Copy(
-        text.source,
-        sources,
-        destination,
-        flags.text("from"),
-        flags.text("chown"),
-        flags.text("chmod"),
-        bool(flags.switch("link")),
-        bool(flags.switch("parents")),
-        flags.texts("exclude"),
-        text.line.heredocs,
-    )
-
-
-def _add(text: _Text, _: str) -> Add:
-    sources, destination = _sources(text)
-    flags = text.flags
-    return Add(
-        text.source,
-        sources,
-        destination,
-        flags.text("chown"),
-        flags.text("chmod"),
-        bool(flags.switch("link")),
-        flags.texts("exclude"),
-        flags.text("checksum"),
-        flags.switch("keep-git-dir"),
-        flags.switch("unpack"),
-        text.line.heredocs,
-    )
-
-
-def _shell(text: _Text, _: str) -> Shell:
-    argv = json_words(text.rest)
-    if argv is None:
-        raise UsageError(
-            "SHELL requires the arguments to be in JSON form",
-            hint='write it as SHELL ["/bin/bash", "-c"]',
-        )
-    if not argv:
-        raise UsageError("SHELL requires at least one argument")
-    return Shell(text.source, argv)
-
-
-def _volume(text: _Text, _: str) -> Volume:
-    paths = text.paths
-    if not paths:
-        raise UsageError("VOLUME requires at least one argument")
-    paths = tuple(path.strip() for path in paths)
-    if "" in paths:
-        raise UsageError("VOLUME names an empty path")
-    return Volume(text.source, paths)
-
-
-def _expose(text: _Text, _: str) -> Expose:
-    return Expose(text.source, split_space(text.rest))
-
-
-def _onbuild(text: _Text, _: str) -> OnBuild:
-    trigger = split_keyword(text.rest)[0].upper()
-    if trigger in ("ONBUILD", "FROM", "MAINTAINER"):
-        raise UsageError(f"{trigger} is not allowed as an ONBUILD trigger")
-    if trigger not in _MAKERS:
-        raise UsageError(f"unknown instruction {trigger} in ONBUILD")
-    body = "".join(f"\n{heredoc.content}{heredoc.name}" for heredoc in text.line.heredocs)
-    return OnBuild(text.source, text.rest + body)
-
-
-def _healthcheck(text: _Text, _: str) -> Healthcheck:
-    kind, rest = split_keyword(text.rest)
-    if not kind:
-        raise UsageError("HEALTHCHECK requires at least one argument")
-    if kind.upper() == "NONE":
-        if rest:
-            raise UsageError("HEALTHCHECK NONE takes no arguments")
-        return Healthcheck(text.source, None)
-    if kind.upper() != "CMD":
-        raise UsageError(
-            f"unknown type {kind} in HEALTHCHECK", hint="it is NONE, or CMD with a command"
-        )
-    command = _command(rest)
-    if command.argv in ((), ("",)):
-        raise UsageError("HEALTHCHECK CMD has no command")
-    return Healthcheck(
-        text.source,
-        command,
-        _span(text.flags, "interval"),
-        _span(text.flags, "timeout"),
-        _span(text.flags, "start-period"),
-        _span(text.flags, "start-interval"),
-        _retries(text.flags),
-    )
-
-
-def _span(flags: Flags, name: str) -> int:
-    value = flags.text(name)
-    if not value:
-        return 0
-    found = nanoseconds(value)
-    if found < 0 or 0 < found < _SHORTEST:
-        raise UsageError(f"HEALTHCHECK --{name}={value} is less than 1ms")
-    return found
-
-
-def _retries(flags: Flags) -> int:
-    value = flags.text("retries")
-    if not value:
-        return 0
-    if not re.fullmatch(r"\+?\d{1,10}", value, re.ASCII) or int(value) > _MOST_RETRIES:
-        raise UsageError(f"HEALTHCHECK --retries={value} is not a number of retries")
-    return int(value)
-
-
-_MAKERS: Mapping[str, Callable[[_Text, str], Instruction | From]] = {
-    "ADD": _add,
-    "ARG": _arg,
-    "CMD": lambda text, _: Cmd(text.source, text.command),
-    "COPY": _copy,
-    "ENTRYPOINT": lambda text, _: Entrypoint(text.source, text.command),
-    "ENV": lambda text, escape: Env(text.source, _pairs(text, escape)),
-    "EXPOSE": _expose,
-    "FROM": _from,
-    "HEALTHCHECK": _healthcheck,
-    "LABEL": lambda text, escape: Label(text.source, _pairs(text, escape)),
-    "MAINTAINER": lambda text, _: Maintainer(text.source, text.rest),
-    "ONBUILD": _onbuild,
-    "RUN": _run,
-    "SHELL": _shell,
-    "STOPSIGNAL": lambda text, _: StopSignal(text.source, text.rest),
-    "USER": lambda text, _: User(text.source, text.rest),
-    "VOLUME": _volume,
-    "WORKDIR": lambda text, _: Workdir(text.source, text.rest),
-}
+            raise source.error(str(error), hint=error.hint) from None

@@ -8,11 +8,10 @@ import posixpath
 def workdir_path(current: str, path: str) -> str:
     """Return the working directory after ``WORKDIR path``.
 
-    An absolute path is taken as it is written; a relative one joins *current* and is tidied.
+    An absolute path is taken as it is written; a relative one joins *current* and is tidied; an
+    empty one is *current*.
     """
-    if path.startswith("/"):
-        return path
-    return _clean(posixpath.join("/", current, path))
+    return _absolute(current, path)
 
 
 def destination_path(parent: str, path: str, *, keep_slash: bool = True) -> str:
@@ -21,14 +20,22 @@ def destination_path(parent: str, path: str, *, keep_slash: bool = True) -> str:
     Args:
         parent: the working directory.
         path: as written; an absolute one stays as it is.
-        keep_slash: whether a trailing slash, which says "directory", stays.
+        keep_slash: whether a trailing slash, or a slash and a dot, which say "directory", stay.
     """
-    if path.startswith("/"):
-        return path
-    result = _clean(posixpath.join("/", parent, path))
-    if keep_slash and path.endswith("/") and result != "/":
-        result += "/"
+    result = _absolute(parent, path)
+    if keep_slash and path.endswith("/"):
+        return result if result.endswith("/") else f"{result}/"
+    if keep_slash and path.endswith("/."):
+        return f"{'' if result == '/' else result}/."
     return result
+
+
+def _absolute(parent: str, path: str) -> str:
+    """Join *path* to *parent* where it is relative; what is absolute is not tidied."""
+    parent = parent if parent.startswith("/") else _clean(f"/{parent}")
+    if not path:
+        return parent
+    return path if path.startswith("/") else _clean(f"{parent}/{path}")
 
 
 def _clean(path: str) -> str:

@@ -3,8 +3,8 @@
     global ARGs and predefined ones ──▶ FROM
               │ imported by an ARG without default
               ▼
-    stage:  ARGs (its own, and those of the stage that it starts from)
-            ENV  (the base image's, then its own) ── beats an ARG of the same name
+    stage:  ENV of the base image, then ARG and ENV in the order of its instructions (and of
+            the stage that it starts from): the later one counts
 
 Source: the Dockerfile reference, "ARG", "Using ARG variables", "Scope".
 """
@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from kaniko_core.dockerfile.instructions import Arg
 from kaniko_core.dockerfile.stages import Dockerfile
 from kaniko_core.dockerfile.words import Lexer, WordError
-from kaniko_core.errors import DockerfileError
 from kaniko_core.oci.platform import Platform
 
 # These reach RUN without being declared, and leave no trace in the image.
@@ -27,8 +26,11 @@ PROXY_ARGUMENTS = frozenset(
     for word in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
     for name in (word, word.lower())
 )
+# These speak to the builder, and mean something here without being declared.
 _FOR_BUILDER = re.compile(
-    "BUILDKIT_.*|SOURCE_DATE_EPOCH|TARGETSTAGE|(BUILD|TARGET)(PLATFORM|OS|OSVERSION|ARCH|VARIANT)"
+    "BUILDKIT_(SYNTAX|BUILD_NAME|CACHE_MOUNT_NS|CONTEXT_KEEP_GIT_DIR|DOCKERFILE_CHECK|"
+    "SANDBOX_HOSTNAME)|SOURCE_DATE_EPOCH|TARGETSTAGE|"
+    "(BUILD|TARGET)(PLATFORM|OS|OSVERSION|ARCH|VARIANT)"
 )
 
 
@@ -37,46 +39,37 @@ class Scope:
     """The variables at one point of a Dockerfile.
 
     Attributes:
-        arguments: ARGs that have a value, in the order of their declaration.
-        env: variables of ENV.
+        variables: what words are expanded with: of ENV and ARG the later one counts.
         inherited: what an ARG without a default takes its value from: the global scope.
         proxies: proxy settings given for the build.
     """
 
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    env: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     inherited: Mapping[str, str] = field(default_factory=dict)
     proxies: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def variables(self) -> Mapping[str, str]:
-        """What words are expanded with."""
-        return {**self.arguments, **self.env}
-
-    @property
     def process_variables(self) -> Mapping[str, str]:
         """What the command of a RUN finds in its environment."""
-        return {**self.proxies, **self.arguments, **self.env}
+        return {**self.proxies, **self.variables}
 
     def stage(self, env: Mapping[str, str]) -> Scope:
         """Return the scope of a stage from an image with *env*; this is the global scope."""
-        return Scope({}, dict(env), self.arguments, self.proxies)
+        return Scope(dict(env), self.variables, self.proxies)
 
     def with_env(self, pairs: Mapping[str, str]) -> Scope:
         """Return this scope after ENV; the values are expanded."""
-        return replace(self, env={**self.env, **pairs})
+        return replace(self, variables={**self.variables, **pairs})
 
     def with_argument(self, name: str, value: str | None) -> Scope:
         """Return this scope after an ARG; None leaves a variable that is there as it was."""
-        if value is None:
-            return self
-        return replace(self, arguments={**self.arguments, name: value})
+        return self if value is None else self.with_env({name: value})
 
 
 def declared(
     scope: Scope, argument: Arg, given: Mapping[str, str], lexer: Lexer
 ) -> tuple[Scope, tuple[tuple[str, str | None], ...]]:
-    """Return *scope* after ARG, and each name with its expanded default.
+    """Return *scope* after ARG, and each name with its expanded default, if that is used.
 
     The value given for the build counts first, then the default, then the global scope's.
 
@@ -84,17 +77,17 @@ def declared(
         WordError: a default cannot be expanded.
     """
     pairs: list[tuple[str, str | None]] = []
-    # One value for the whole instruction: a name sees those declared before it, not beside it.
-    variables = scope.variables
     for name, default in argument.pairs:
-        key = lexer.expand(name, variables)
-        value = None if default is None else lexer.expand(default, variables)
-        pairs.append((key, value))
-        if key in given:
-            value = given[key]
+        # A default that is not used may be one that cannot be expanded.
+        used = None if name in given else default
+        value = None if used is None else lexer.expand(used, scope.variables)
+        pairs.append((name, value))
+        if name in given:
+            value = given[name]
         elif value is None:
-            value = scope.inherited.get(key)
-        scope = scope.with_argument(key, value)
+            value = scope.inherited.get(name)
+        # Unlike ENV, an ARG with several names sees those before it.
+        scope = scope.with_argument(name, value)
     return scope, tuple(pairs)
 
 
@@ -122,14 +115,9 @@ def global_scope(
     lexer = Lexer(dockerfile.escape)
     for argument in dockerfile.arguments:
         try:
-            # Unlike in a stage, a global ARG sees those beside it.
-            for pair in argument.pairs:
-                scope, _ = declared(scope, replace(argument, pairs=(pair,)), build_args, lexer)
+            scope, _ = declared(scope, argument, build_args, lexer)
         except WordError as error:
-            source = argument.source
-            raise DockerfileError(
-                str(error), path=source.path, line=source.line, source=source.text
-            ) from None
+            raise argument.source.error(str(error), hint=error.hint, at=(error.word,)) from None
     return scope
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kaniko_core.dockerfile.checks.rules import RULES
 from kaniko_core.dockerfile.instructions import Arg, From, Instruction
 
 
@@ -30,6 +31,16 @@ class Check:
     message: str
     line: int
 
+    @property
+    def description(self) -> str:
+        """What the rule asks for."""
+        return RULES[self.rule].description
+
+    @property
+    def url(self) -> str:
+        """The page about the rule; empty where there is none."""
+        return RULES[self.rule].url
+
 
 @dataclass(frozen=True, slots=True)
 class Dockerfile:
@@ -46,4 +57,3 @@ class Dockerfile:
     stages: tuple[Stage, ...]
     escape: str = "\\"
     directives: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[Check, ...] = ()

@@ -10,21 +10,30 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kaniko_core.dockerfile.forms import SPACE
 from kaniko_core.errors import KanikoError
 
 _SPECIAL = frozenset("@*#?-$!0")
 _END = ""
 # Substitutions inside each other; a word of 64 KiB could hold more than Python's stack does.
 _DEEPEST = 100
-# White space between this and the name of the here-document does not end the word.
-_HEREDOC = re.compile(r"\d*<<-?", re.ASCII)
+# White space between << and the name of a here-document does not end the word.
+_ANGLES = re.compile(r"<(?:<[\t\r ]*)?")
+# What stands for a match in a replacement: $0, ${0}; another name is nothing, $$ a dollar.
+_TEMPLATE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
+# Go's scanner does not see it where a text begins.
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 class WordError(KanikoError):
     """A word with an open quote, or a substitution that cannot be done.
 
-    It knows no place; who knows the instruction adds file and line.
+    It knows no place; who knows the instruction adds file and line, and finds *word* there.
     """
+
+    def __init__(self, message: str, *, word: str = "") -> None:
+        super().__init__(message)
+        self.word = word
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class Lexer:
 
     def process(self, word: str, env: Mapping[str, str]) -> Expansion:
         """Expand *word* with the variables of *env*; raise :class:`WordError` if it is wrong."""
-        scan = _Scan(self, word, env)
+        scan = _Scan(self, word.removeprefix(_BYTE_ORDER_MARK), env)
         text, words = scan.until(_END, self.raw_escapes)
         return Expansion(text, tuple(words), frozenset(scan.matched), frozenset(scan.unmatched))
 
@@ -86,10 +95,10 @@ class _Words:
     def split(self, text: str) -> None:
         """Add characters that end a word where they are white space."""
         for character in text:
-            if not character.isspace():
-                self._current += character
-            elif not _HEREDOC.fullmatch(self._current):
+            if character in SPACE:
                 self.end()
+            else:
+                self._current += character
 
     def keep(self, text: str) -> None:
         """Add characters that are part of a word whatever they are."""
@@ -127,7 +136,7 @@ class _Scan:
         return character
 
     def fail(self, message: str) -> WordError:
-        return WordError(f'failed to process "{self.word}": {message}')
+        return WordError(f'failed to process "{self.word}": {message}', word=self.word)
 
     def until(self, stop: str, raw_escapes: bool) -> tuple[str, list[str]]:
         """Read up to *stop*, which is consumed."""
@@ -140,40 +149,53 @@ class _Scan:
     def _until(self, stop: str) -> tuple[str, list[str]]:
         text: list[str] = []
         words = _Words()
-        quotes = "" if self.lexer.skip_quotes else "'\""
         while character := self.peek():
             if character == stop:
                 self.next()
                 words.end()
                 return "".join(text), words.found
-            if character in quotes:
-                part = self._single() if character == "'" else self._double()
-                words.keep(part)
+            nested = self.nested
+            part = self._special(character)
+            if self.nested != nested:
+                # BuildKit forgets a word begun before a substitution with an operand; only
+                # EXPOSE asks for words, and means the same here.
+                words.forget()
+            if part is None:
+                part = self._plain(words)
             elif character == "$":
-                nested = self.nested
-                part = self._dollar()
-                if self.nested != nested:
-                    # BuildKit forgets a word begun before a substitution with an operand; only
-                    # EXPOSE asks for words, and means the same here.
-                    words.forget()
                 words.split(part)
             else:
-                part = self.next()
-                if part == self.lexer.escape:
-                    part = self._escaped()
-                    if part:
-                        words.keep(part)
-                else:
-                    words.split(part)
+                words.keep(part)
             text.append(part)
         if stop:
             raise self.fail(f"unexpected end of statement while looking for matching {stop}")
         words.end()
         return "".join(text), words.found
 
-    def _escaped(self) -> str:
-        following = self.next()
-        return (self.lexer.escape if self.raw_escapes else "") + following
+    def _special(self, character: str) -> str | None:
+        """Read what *character* begins, or None where it has no meaning of its own."""
+        if character == "$":
+            return self._dollar()
+        if character == "<":
+            return self._angles()
+        if self.lexer.skip_quotes or character not in "'\"":
+            return None
+        return self._single() if character == "'" else self._double()
+
+    def _plain(self, words: _Words) -> str:
+        character = self.next()
+        if character != self.lexer.escape:
+            words.split(character)
+            return character
+        character = (character if self.raw_escapes else "") + self.next()
+        words.keep(character)
+        return character
+
+    def _angles(self) -> str:
+        match = _ANGLES.match(self.word, self.position)
+        assert match is not None  # the caller has seen the first
+        self.position = match.end()
+        return match[0]
 
     def _single(self) -> str:
         opening = self.next()
@@ -202,11 +224,12 @@ class _Scan:
             self.next()
             if character == self.lexer.escape:
                 if self.raw_escapes:
+                    # Kept, and doubled before a character that needs none, as in BuildKit.
                     text.append(character)
                 following = self.peek()
                 if not following:
                     continue
-                if following in ('"', "$", self.lexer.escape) or self.raw_escapes:
+                if following in ('"', "$", self.lexer.escape):
                     character = self.next()
             text.append(character)
 
@@ -227,18 +250,16 @@ class _Scan:
         return self._braces(self._name())
 
     def _name(self) -> str:
-        first = self.peek()
-        if first.isdigit():
-            match = re.compile(r"\d+").match(self.word, self.position)
-        elif first and first in _SPECIAL:
+        start = self.position
+        if self.peek().isdecimal():
+            while self.peek().isdecimal():
+                self.position += 1
+        elif self.peek() in _SPECIAL:
             self.position += 1
-            return first
         else:
-            match = re.compile(r"[^\W\d]\w*").match(self.word, self.position)
-        if match is None:
-            return ""
-        self.position = match.end()
-        return match[0]
+            while (character := self.peek()).isalpha() or character.isdecimal() or character == "_":
+                self.position += 1
+        return self.word[start : self.position]
 
     def _value(self, name: str) -> str | None:
         value = self.env.get(name)
@@ -255,13 +276,18 @@ class _Scan:
         null_is_unset = operator == ":"
         if null_is_unset:
             operator = self.next()
-        if not operator or operator not in "+-?#%" or (null_is_unset and operator in "#%"):
-            colon = ":" if null_is_unset else ""
-            raise self.fail(f"unsupported modifier ({colon}{operator}) in substitution")
-        word = self._operand("}", raw_escapes=operator in "#%")
+        trims = operator in ("#", "%")
+        known = operator in ("+", "-", "?") or (trims and not null_is_unset)
+        modifier = f"{':' if null_is_unset else ''}{operator}"
+        if (trims and null_is_unset) or not (known or null_is_unset):
+            raise self.fail(f"unsupported modifier ({modifier}) in substitution")
+        word = self._operand("}", raw_escapes=trims)
         value = self._value(name)
         if value is None and self.lexer.skip_unset:
-            return f"${{{name}{':' if null_is_unset else ''}{operator}{word}}}"
+            # Whatever the modifier is: ${A:0:1} of a RUN is for the shell to read.
+            return f"${{{name}{modifier}{word}}}"
+        if not known:
+            raise self.fail(f"unsupported modifier ({modifier}) in substitution")
         return self._modified(name, value, operator, word, null_is_unset)
 
     def _operand(self, stop: str, *, raw_escapes: bool) -> str:
@@ -299,14 +325,11 @@ class _Scan:
                 return self._trimmed(value or "", pattern, operator == "%", greedy)
 
     def _trimmed(self, value: str, pattern: str, suffix: bool, greedy: bool) -> str:
-        expression = self._expression(pattern)
-        positions = range(len(value) + 1)
-        # The longest match of a suffix begins first, the shortest last; a prefix the reverse.
-        for cut in positions if suffix == greedy else reversed(positions):
-            part = value[cut:] if suffix else value[:cut]
-            if expression.fullmatch(part):
-                return value[:cut] if suffix else value[cut:]
-        return value
+        # The shortest suffix is the shortest prefix of all written backwards.
+        step = -1 if suffix else 1
+        pattern = _backwards(pattern) if suffix else pattern
+        match = self._expression(pattern, ".*" if greedy else ".*?").match(value[::step])
+        return value[::step][match.end() :][::step] if match else value
 
     def _replaced(self, name: str) -> str:
         everywhere = self.peek() == "/"
@@ -316,20 +339,23 @@ class _Scan:
         replacement = self._operand("}", raw_escapes=True)
         value = self._value(name)
         if value is None and self.lexer.skip_unset:
-            slashes = "//" if everywhere else "/"
-            return f"${{{name}{slashes}{pattern}/{replacement}}}"
-        expression = self._expression(pattern)
+            # With one slash whatever was written, as in BuildKit.
+            return f"${{{name}/{pattern}/{replacement}}}"
+        expression = self._expression(pattern, ".*")
         if not everywhere:
-            return expression.sub(lambda _: replacement, value or "", 1)
+            return expression.sub(lambda _: replacement, value or "", count=1)
         return _replace_all(expression, replacement, value or "")
 
-    def _expression(self, pattern: str) -> re.Pattern[str]:
-        """Turn a shell pattern into a regular expression; only ``*``, ``?`` and escapes count."""
+    def _expression(self, pattern: str, star: str) -> re.Pattern[str]:
+        """Turn a shell pattern into a regular expression; only ``*``, ``?`` and escapes count.
+
+        Neither ``*`` nor ``?`` matches the end of a line.
+        """
         parts: list[str] = []
-        characters = iter(pattern)
+        characters = iter(pattern.removeprefix(_BYTE_ORDER_MARK))
         for character in characters:
             if character == "*":
-                parts.append(".*")
+                parts.append(star)
             elif character == "?":
                 parts.append(".")
             elif character == "\\":
@@ -339,7 +365,12 @@ class _Scan:
                 parts.append(re.escape(escaped))
             else:
                 parts.append(re.escape(character))
-        return re.compile("".join(parts), re.DOTALL)
+        return re.compile("".join(parts))
+
+
+def _backwards(pattern: str) -> str:
+    """Reverse a shell pattern; an escape stays before what it escapes."""
+    return "".join(reversed(re.findall(r"\\.|.", pattern, re.DOTALL)))
 
 
 def _replace_all(expression: re.Pattern[str], replacement: str, value: str) -> str:
@@ -350,6 +381,15 @@ def _replace_all(expression: re.Pattern[str], replacement: str, value: str) -> s
     for match in expression.finditer(value):
         if match.start() == match.end() == last_end:
             continue
-        parts += (value[end : match.start()], replacement)
+        parts += (value[end : match.start()], _filled(replacement, match[0]))
         end = last_end = match.end()
     return "".join((*parts, value[end:]))
+
+
+def _filled(template: str, matched: str) -> str:
+    def meaning(reference: re.Match[str]) -> str:
+        if reference[1]:
+            return "$"
+        return matched if "0" in (reference[2], reference[3]) else ""
+
+    return _TEMPLATE.sub(meaning, template)

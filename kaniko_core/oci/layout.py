@@ -15,7 +15,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,11 +55,36 @@ class LayoutStore:
             found = next(
                 (item for item in self._index().manifests if _is_named(item, reference)), None
             )
-            if found is None:
-                return None
-            if found.media_type in MediaType.INDEXES:
-                found = Index.parse(self._read(found.digest, found.size)).select(platform)
-            return None if found is None else self.read(found.digest)
+            return None if found is None else self.load(found.digest, platform)
+
+    def listed(self) -> tuple[Descriptor, ...]:
+        """Return what the layout lists, in its order: images, and indexes of them.
+
+        Raises:
+            ContentError: there is no layout, or it is damaged.
+            DiskError: it cannot be read.
+        """
+        with disk_errors("read the OCI layout", self._path):
+            if not (self._path / "index.json").exists():
+                raise ContentError(f"{self._path} is not an OCI layout: it has no index.json")
+            return self._index().manifests
+
+    def load(self, digest: Digest, platform: Platform) -> Image | None:
+        """Return the image *digest*, or the one for *platform* in the index *digest*.
+
+        None where the index has none for it.
+
+        Raises:
+            ContentError: a blob is missing, or not what its digest says.
+            DiskError: it cannot be read.
+        """
+        with disk_errors("read the OCI layout", self._path):
+            index = _as_index(self._read(digest, None))
+            if index is None:
+                return self.read(digest)
+            found = index.select(platform)
+            # An index may list others: each names what it lists by digest, so this ends.
+            return None if found is None else self.load(found.digest, platform)
 
     def read(self, digest: Digest) -> Image:
         """Return the image whose manifest has *digest*; its layers are read when opened.
@@ -189,9 +214,21 @@ def _named(descriptor: Descriptor, platform: Platform, reference: Reference | No
     return replace(descriptor, annotations=name, platform=platform)
 
 
+def tags_of(item: Descriptor) -> tuple[str, ...]:
+    """Return the names that a layout lists *item* under: a tag, a whole reference, both."""
+    names = (item.annotations.get(_NAME), item.annotations.get(_FULL_NAME))
+    return tuple(name for name in names if name)
+
+
+def _as_index(raw: bytes) -> Index | None:
+    """Return *raw* as an index; None where it is anything else."""
+    with suppress(ContentError):
+        return Index.parse(raw)
+    return None
+
+
 def _is_named(item: Descriptor, reference: Reference) -> bool:
     if reference.digest is not None:
         return item.digest == reference.digest
     wanted = reference.with_default_tag
-    names = (item.annotations.get(_NAME), item.annotations.get(_FULL_NAME))
-    return str(wanted) in names or names[0] == wanted.tag
+    return str(wanted) in tags_of(item) or item.annotations.get(_NAME) == wanted.tag

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Self
+from urllib.parse import unquote
 
 from kaniko_core.errors import UsageError
 
 _OS_ALIASES = {"macos": "darwin"}
+# Other names, and those that stand for a variant, whatever variant is named beside them.
+_ALIASES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64"}
 _ARCHITECTURES = {
     "i386": ("386", ""),
-    "x86_64": ("amd64", ""),
-    "x86-64": ("amd64", ""),
-    "aarch64": ("arm64", ""),
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
 _KNOWN_OS = frozenset(
-    "aix android darwin dragonfly freebsd illumos ios js linux nacl netbsd openbsd plan9 "
-    "solaris wasip1 windows zos hurd".split()
+    "aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 "
+    "solaris windows zos".split()
 )
 _KNOWN_ARCHITECTURES = frozenset(
     "386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 "
     "mips64le mips64p32 mips64p32le ppc riscv riscv64 s390 s390x sparc sparc64 wasm".split()
 )
-_PART = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.-")
+_OS = re.compile(r"([a-zA-Z0-9_-]+)(?:\(([a-zA-Z0-9_.%-]*)(?:\+[a-zA-Z0-9_.%-]+)*\))?")
+_PART = re.compile(r"[a-zA-Z0-9_.-]+")
 # What `uname -m` says, where it is not the name itself.
 _MACHINES = {"armv7l": "armhf", "armv6l": "armel", "armv8l": "armhf", "i686": "386"}
 
@@ -44,21 +46,28 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``linux``, ``arm64`` or ``linux/arm/v7``; raise :class:`UsageError` otherwise."""
-        parts = text.lower().split("/")
-        if not 1 <= len(parts) <= 3 or not all(p and _PART.issuperset(p) for p in parts):
+        """Read ``linux``, ``arm64`` or ``linux/arm/v7``; raise :class:`UsageError` otherwise.
+
+        The operating system may have a version, as in ``windows(10.0.17763)/amd64``; features,
+        which may follow it with a plus sign, have no meaning to us.
+        """
+        first, *others = text.split("/")
+        match = _OS.fullmatch(first)
+        if match is None or len(others) > 2 or not all(map(_PART.fullmatch, others)):
             raise _not_a_platform(text)
+        name = match[1].lower()
+        os_name = _OS_ALIASES.get(name, name)
+        version = unquote(match[2] or "")
         host = cls.host()
-        if len(parts) == 1:
-            os_name = _OS_ALIASES.get(parts[0], parts[0])
-            if os_name in _KNOWN_OS:
-                return cls(os_name, host.architecture, host.variant)
-            architecture, variant = _normalised(parts[0], "")
-            if architecture in _KNOWN_ARCHITECTURES:
-                return cls(host.os, architecture, variant)
-            raise _not_a_platform(text)
-        architecture, variant = _normalised(parts[1], parts[2] if len(parts) == 3 else "")
-        return cls(_OS_ALIASES.get(parts[0], parts[0]), architecture, variant)
+        if others:
+            architecture, variant = _normalised(others[0], others[1] if len(others) == 2 else "")
+            return cls(os_name, architecture, variant, version)
+        if os_name in _KNOWN_OS:
+            return cls(os_name, host.architecture, host.variant, version)
+        architecture, variant = _normalised(first, "")
+        if architecture in _KNOWN_ARCHITECTURES:
+            return cls(host.os, architecture, variant)
+        raise _not_a_platform(text)
 
     @classmethod
     def host(cls) -> Self:
@@ -80,9 +89,9 @@ class Platform:
 
 
 def _normalised(architecture: str, variant: str) -> tuple[str, str]:
-    if architecture in _ARCHITECTURES:
-        architecture, default = _ARCHITECTURES[architecture]
-        variant = variant or default
+    architecture, variant = architecture.lower(), variant.lower()
+    architecture = _ALIASES.get(architecture, architecture)
+    architecture, variant = _ARCHITECTURES.get(architecture, (architecture, variant))
     if architecture == "arm":
         variant = f"v{variant}" if variant in {"5", "6", "7", "8"} else variant or "v7"
     elif (architecture == "arm64" and variant in {"8", "v8"}) or (

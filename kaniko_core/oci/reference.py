@@ -98,7 +98,12 @@ class Reference:
     def familiar(self) -> str:
         """As people write it: without Docker Hub's defaults."""
         text = str(self)
-        return text.removeprefix(f"{DOCKER_HUB}/").removeprefix("library/")
+        if self.repository.registry != DOCKER_HUB:
+            return text
+        text = text.removeprefix(f"{DOCKER_HUB}/")
+        # What has more components keeps the first: a/b is another name than library/a/b.
+        short = self.repository.path.removeprefix("library/")
+        return text if "/" in short else text.removeprefix("library/")
 
     def at(self, digest: Digest) -> Reference:
         """Return the same repository at *digest*, without tag."""

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from kaniko_core.errors import NotFound, RegistryError, Unauthorized
-from kaniko_core.oci.reference import DOCKER_HUB, Repository
+from kaniko_core.oci.reference import DOCKER_HUB, Reference, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +92,15 @@ def refusal(answer: Answer, attempt: Attempt) -> RegistryError:
         code=code,
         temporary=temporary,
         hint=_HINTS.get(status) if attempt.push else None,
+    )
+
+
+def no_image(reference: Reference) -> NotFound:
+    """Return the error for a name that the registry knows no image under."""
+    return NotFound(
+        f"there is no image {reference.familiar} in {reference.repository.registry}",
+        status=404,
+        hint="check the name and the tag; a private image needs credentials in Docker's config",
     )
 
 

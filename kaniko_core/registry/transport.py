@@ -246,7 +246,7 @@ def _unknown_host(host: str, error: socket.gaierror) -> RegistryError:
     return RegistryError(
         f"cannot reach {host}: {why}",
         temporary=temporary,
-        hint="check the registry's name, and the DNS settings of this machine or pod",
+        hint="check the name, and the DNS settings of this machine or pod",
     )
 
 

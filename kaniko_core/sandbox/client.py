@@ -22,14 +22,13 @@ from typing import Any, Self
 
 from kaniko_core.errors import DiskError, SandboxError
 from kaniko_core.sandbox import wire
-from kaniko_core.sandbox.command import HOSTNAME
 from kaniko_core.sandbox.encode import mount_request, run_request
 from kaniko_core.sandbox.failures import failure
 from kaniko_core.sandbox.runner import Mount, Process
 from kaniko_core.sandbox.start import Started, Whiteouts, file_system, start_server
 from kaniko_core.sandbox.streams import Output, Streams, server_gone
 
-_LOCAL_NAMES = f"127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost\n".encode()
+_LOCAL_NAMES = "127.0.0.1\tlocalhost {}\n::1\tlocalhost ip6-localhost\n"
 _LAYER_LIMIT = 450  # the kernel stacks 500
 
 
@@ -96,6 +95,7 @@ class Sandbox:
         upper: Path | None = None,
         work: Path | None = None,
         mounts: Sequence[Mount] = (),
+        bare: bool = False,
     ) -> Mounted:
         """Mount an overlay of *lowers*, bottom first, and return its open root.
 
@@ -105,13 +105,14 @@ class Sandbox:
                 no other mount uses. It gets the mode, owner and times of the root below.
             work: an empty directory beside *upper*, for the kernel; required with it.
             mounts: what a command will find mounted there beside /proc, /sys and /dev.
+            bare: nothing will run there: it is to be bound into another root.
 
         Raises:
             SandboxError: the kernel refuses, or a mount has no possible place.
         """
         if (upper is None) != (work is None):
             raise ValueError("upper and work belong together")
-        request = mount_request(lowers, upper, work, mounts)
+        request = mount_request(lowers, upper, work, mounts, bare=bare)
         message, fds = self._ask("mount", request)
         if message[0] != "mounted":
             raise _mount_failed(message, len(lowers))
@@ -252,7 +253,8 @@ def _mount_failed(message: Sequence[Any], layers: int) -> SandboxError:
 
 def _hosts(process: Process) -> bytes:
     """Return the host names for *process*: ours where it shares our network."""
-    return (_content(Path("/etc/hosts")) + _LOCAL_NAMES) if process.network else _LOCAL_NAMES
+    local = _LOCAL_NAMES.format(process.hostname).encode()
+    return _content(Path("/etc/hosts")) + local if process.network else local
 
 
 def _content(path: Path) -> bytes:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from kaniko_core.sandbox.wire import RunRequest
 
 _SIGKILL = 9
-HOSTNAME = "kaniko"
 
 # The capabilities that Docker gives to a container, by number: linux/capability.h.
 _CAPABILITIES = (
@@ -92,7 +91,7 @@ def run_init(
         linux.reset_signals()
         channels.close_others()
         os.setsid()
-        _unshare(network=request["network"])
+        _unshare(request["hostname"], network=request["network"])
         place = Place(roots[request["root"]].path, scratch)
         furnish(place, request, roots)
         place.enter()
@@ -112,12 +111,12 @@ def run_init(
         os._exit(status)
 
 
-def _unshare(*, network: bool) -> None:
+def _unshare(hostname: str, *, network: bool) -> None:
     flags = linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS
     linux.unshare(flags if network else flags | linux.CLONE_NEWNET)
     from _socket import sethostname
 
-    sethostname(HOSTNAME)
+    sethostname(hostname)
     if not network:
         socket = Socket(AF_INET, SOCK_DGRAM)
         # struct ifreq: the name in 16 bytes, then the flags.
@@ -146,7 +145,9 @@ def _execute(request: RunRequest, channels: Channels) -> NoReturn:
         os.dup2(channels.stdout, 1)
         os.dup2(channels.stderr, 2)
         os.umask(0o022)
-        linux.limit_capabilities(_CAPABILITIES)
+        _make_directory(request["cwd"], request["uid"], request["gid"])
+        if not request["privileged"]:
+            linux.limit_capabilities(_CAPABILITIES)
         os.setgroups(request["groups"])
         os.setresgid(request["gid"], request["gid"], request["gid"])
         os.setresuid(request["uid"], request["uid"], request["uid"])
@@ -168,6 +169,24 @@ def _execute(request: RunRequest, channels: Channels) -> NoReturn:
         send(channels.reply, ("cannot execute", *described(error)))
     finally:
         os._exit(status)
+
+
+def _make_directory(path: bytes, uid: int, gid: int) -> None:
+    """Make the working directory and those above it, as far as they are not there.
+
+    An image may name one that it has not, or a RUN before may have removed it.
+    """
+    missing = []
+    while path and not os.access(path, os.F_OK):
+        missing.append(path)
+        path = path.rpartition(b"/")[0]
+    for directory in reversed(missing):
+        # Whoever cannot be helped so is told why the directory cannot be entered.
+        try:
+            os.mkdir(directory, 0o755)  # noqa: PTH102
+            os.chown(directory, uid, gid)
+        except OSError:
+            return
 
 
 def _search_and_execute(argv: list[bytes], env: dict[bytes, bytes]) -> NoReturn:

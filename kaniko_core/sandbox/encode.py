@@ -26,7 +26,12 @@ _NOTHING: wire.ExtraMount = {
 
 
 def mount_request(
-    lowers: Sequence[Path], upper: Path | None, work: Path | None, mounts: Sequence[Mount]
+    lowers: Sequence[Path],
+    upper: Path | None,
+    work: Path | None,
+    mounts: Sequence[Mount],
+    *,
+    bare: bool = False,
 ) -> wire.MountRequest:
     """Return the request for a root; see :meth:`kaniko_core.sandbox.client.Sandbox.mounted`."""
     return {
@@ -35,6 +40,7 @@ def mount_request(
         "work": None if work is None else os.fsencode(work.absolute()),
         # What is mounted at /a must be there before something is mounted at /a/b.
         "mounts": [_extra(m) for m in sorted(mounts, key=lambda m: m.target.count("/"))],
+        "bare": bare,
     }
 
 
@@ -43,12 +49,14 @@ def run_request(process: Process, root: int) -> wire.RunRequest:
     return {
         "root": root,
         "argv": [os.fsencode(word) for word in process.argv],
-        "env": [os.fsencode(pair) for pair in process.env],
+        "env": [os.fsencode(pair) for pair in (*process.env, *process.secret_env)],
         "cwd": os.fsencode(process.cwd),
         "uid": process.uid,
         "gid": process.gid,
         "groups": list(process.groups),
         "network": process.network,
+        "hostname": process.hostname,
+        "privileged": process.privileged,
         "hosts": b"",
         "resolv_conf": b"",
     }
@@ -65,12 +73,13 @@ def _extra(mount: Mount) -> wire.ExtraMount:
                 "source": os.fsencode(source),
                 "writable": writable,
             }
-        case TmpfsMount(target, size, mode):
+        case TmpfsMount(target, size, mode, read_only):
             return _NOTHING | {
                 "kind": "tmpfs",
                 "target": os.fsencode(target),
                 "size": size,
                 "mode": mode,
+                "writable": not read_only,
             }
         case FileMount(target, data, mode, uid, gid):
             return _NOTHING | {

@@ -7,7 +7,7 @@ import shlex
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR
+from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR, EROFS
 from typing import Any
 
 from kaniko_core.errors import CommandFailed, KanikoError, SandboxError
@@ -64,7 +64,9 @@ def failure(process: Process, ending: Ending) -> KanikoError:
         )
     if ending.word:
         where = f" at {ending.path}" if ending.path else ""
-        return SandboxError(f"the root for the command {command} cannot be made{where}: {reason}")
+        text = f"the root for the command {command} cannot be made{where}: {reason}"
+        inside = "a mount inside another needs a place there: make it, or mount the outer one rw"
+        return SandboxError(text, hint=inside if ending.number == EROFS else None)
     number = ending.signal or max(-ending.status, 0)
     if not number:
         text = f"the command {command} ended with exit status {status}"

@@ -89,7 +89,7 @@ class Place:
         finally:
             os.close(fd)
 
-    def fresh(self, path: str, kind: str, flags: int, data: str = "") -> None:
+    def fresh(self, path: str | bytes, kind: str, flags: int, data: str = "") -> None:
         """Mount a new file system of *kind* on *path*."""
         self.at(path, lambda target: linux.mount(kind, target, kind, flags, data))
 
@@ -148,7 +148,7 @@ def furnish(place: Place, request: RunRequest, roots: dict[int, Root]) -> None:
     """
     os.umask(0)
     _devices(place)
-    _proc_and_sys(place)
+    _proc_and_sys(place, privileged=request["privileged"])
     place.bind(place.scratch_file(request["hosts"]), "etc/hosts")
     place.bind(place.scratch_file(request["resolv_conf"]), "etc/resolv.conf")
     for extra in roots[request["root"]].mounts:
@@ -189,7 +189,7 @@ def _pseudo_terminals(place: Place) -> None:
         place.fresh("dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, options)
 
 
-def _proc_and_sys(place: Place) -> None:
+def _proc_and_sys(place: Place, *, privileged: bool) -> None:
     try:
         place.fresh("proc", "proc", _PLAIN)
     except PermissionError:
@@ -197,11 +197,17 @@ def _proc_and_sys(place: Place) -> None:
         # new view of it. The old view serves, though it numbers processes as its own does.
         place.bind("/proc", "proc", MS_REC)
     try:
-        place.fresh("sys", "sysfs", _PLAIN | MS_RDONLY)
+        place.fresh("sys", "sysfs", _PLAIN if privileged else _PLAIN | MS_RDONLY)
     except PermissionError:
         # A user namespace has no right to sysfs while it shares the network.
         place.bind("/sys", "sys", MS_REC)
-        place.readonly("sys")
+        if not privileged:
+            place.readonly("sys")
+    if not privileged:
+        _cover_knobs(place)
+
+
+def _cover_knobs(place: Place) -> None:
     for path in _READONLY:
         with _ignored_absence():
             place.at(path, lambda target: linux.mount(target, target, None, MS_BIND | MS_REC))
@@ -227,12 +233,13 @@ def _extra(place: Place, extra: ExtraMount, roots: dict[int, Root]) -> None:
     if extra["kind"] == "tmpfs":
         place.ensure(target, is_file=False)
         options = f"mode={extra['mode']:o}" + (f",size={extra['size']}" if extra["size"] else "")
-        place.at(target, lambda path: linux.mount("tmpfs", path, "tmpfs", MS_NOSUID, options))
+        place.fresh(target, "tmpfs", MS_NOSUID | (0 if extra["writable"] else MS_RDONLY), options)
         return
     if extra["kind"] == "file":
         place.ensure(target, is_file=True)
         path = place.scratch_file(extra["data"], extra["mode"], extra["uid"], extra["gid"])
         place.bind(path, target)
+        place.readonly(target)
         return
     fd = open_source(extra, roots)
     place.ensure(target, is_file=not S_ISDIR(os.fstat(fd).st_mode))

@@ -78,7 +78,8 @@ def mount_root(
             return root
         stubs = f"{directory}/stubs"
         extras = [(mount["target"], _is_file(mount, roots)) for mount in root.mounts]
-        if make_stubs(root.below, stubs, (*STANDARD_POINTS, *extras)):
+        standard = () if request["bare"] else STANDARD_POINTS
+        if make_stubs(root.below, stubs, (*standard, *extras)):
             lowers.append(stubs)
         upper = os.fsdecode(request["upper"])
         copy_metadata(root.below, upper)

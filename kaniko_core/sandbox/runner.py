@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+DEFAULT_HOSTNAME = "kaniko"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +16,13 @@ class Process:
         argv: the program and its arguments; a bare name is looked up on ``PATH`` of *env*,
             inside the root.
         env: ``NAME=value`` in order.
-        cwd: absolute, inside the root; it is there already.
+        cwd: absolute, inside the root; it is made for *uid* if it is not there.
         uid, gid, groups: numeric; *groups* are the supplementary ones.
         network: False for a network namespace with loopback only.
+        hostname: what the machine is called.
+        privileged: keeps every right of the builder: all capabilities, and /proc and /sys as
+            they are.
+        secret_env: more of *env*, which is shown nowhere.
     """
 
     argv: tuple[str, ...]
@@ -26,6 +32,9 @@ class Process:
     gid: int = 0
     groups: tuple[int, ...] = ()
     network: bool = True
+    hostname: str = DEFAULT_HOSTNAME
+    privileged: bool = False
+    secret_env: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +63,12 @@ class TmpfsMount:
     target: str
     size: int = 0
     mode: int = 0o1777
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FileMount:
-    """A file in memory at *target* that holds *data*, such as a secret."""
+    """A read-only file in memory at *target* that holds *data*, such as a secret."""
 
     target: str
     data: bytes

@@ -51,12 +51,16 @@ if TYPE_CHECKING:
         size: int
 
     class MountRequest(TypedDict):
-        """Mount an overlay; *lowers* bottom first, *mounts* those at ``/a`` before ``/a/b``."""
+        """Mount an overlay; *lowers* bottom first, *mounts* those at ``/a`` before ``/a/b``.
+
+        *bare* leaves out the mount points of what every command finds.
+        """
 
         lowers: list[bytes]
         upper: bytes | None
         work: bytes | None
         mounts: list[ExtraMount]
+        bare: bool
 
     class RunRequest(TypedDict):
         """Run a command in the mounted root with the number *root*."""
@@ -69,6 +73,8 @@ if TYPE_CHECKING:
         gid: int
         groups: list[int]
         network: bool
+        hostname: str
+        privileged: bool
         hosts: bytes
         resolv_conf: bytes
 

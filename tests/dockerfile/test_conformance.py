@@ -17,7 +17,7 @@ def encoded(case: dict[str, Any]) -> bytes:
     return str(case["text"]).encode("utf-8", "surrogateescape")
 
 
-def test_keywords_flags_lines_and_heredocs_are_those_of_the_table() -> None:
+def test_keywords_flags_lines_heredocs_and_comments_are_those_of_the_table() -> None:
     def ours(case: dict[str, Any]) -> object:
         _, lines = logical_lines(encoded(case))
         return [
@@ -27,6 +27,7 @@ def test_keywords_flags_lines_and_heredocs_are_those_of_the_table() -> None:
                 line.line,
                 line.end_line,
                 [described.heredoc(found) for found in line.heredocs],
+                list(line.comments),
             )
             for line in lines
         ]
@@ -39,6 +40,7 @@ def test_keywords_flags_lines_and_heredocs_are_those_of_the_table() -> None:
                 node["start_line"],
                 node["end_line"],
                 node.get("heredocs", []),
+                node.get("prev_comment") or [],
             )
             for node in out["ast"]
         ]

@@ -20,12 +20,15 @@ DOCKERFILES = sorted(path.name for path in GOLDEN.glob("*.Dockerfile"))
 
 
 def plain(value: Any) -> Any:
-    """Return dataclasses as dictionaries with the name of their class, without defaults."""
+    """Return dataclasses as dictionaries with the name of their class, without defaults.
+
+    Fields that do not count when values are compared are left out.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             field.name: plain(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if getattr(value, field.name) != field.default
+            if field.compare and getattr(value, field.name) != field.default
         }
         return {"": type(value).__name__, **fields}
     if isinstance(value, tuple):

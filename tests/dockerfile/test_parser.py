@@ -50,7 +50,7 @@ def refused(text: str) -> DockerfileError:
     with pytest.raises(DockerfileError) as caught:
         one(text)
     assert caught.value.line == 2
-    assert str(caught.value).startswith("Dockerfile:2: ")
+    assert str(caught.value).startswith("Dockerfile:2:")
     return caught.value
 
 
@@ -198,19 +198,25 @@ def test_add_with_every_flag() -> None:
     ("text", "pairs"),
     [
         ("ENV a=b c='d e' f=\"g h\"", (("a", "b"), ("c", "'d e'"), ("f", '"g h"'))),
-        ("ENV a b  c", (("a", "b  c"),)),
-        ("ENV a\tb=c", (("a", "b=c"),)),
         (r"ENV a=b\ c d=", (("a", r"b\ c"), ("d", ""))),
         ("ENV a='\\' b=c", (("a", "'\\'"), ("b", "c"))),
         ('ENV a="\\"" b=c\\\\', (("a", '"\\""'), ("b", "c\\\\"))),
         ("ENV a=b=c   d=\t", (("a", "b=c"), ("d", ""))),
     ],
 )
-def test_env_in_both_forms(text: str, pairs: tuple[tuple[str, str], ...]) -> None:
+def test_env_and_label_have_pairs(text: str, pairs: tuple[tuple[str, str], ...]) -> None:
     env = one(text)
     assert env == Env(env.source, pairs)
     label = one(text.replace("ENV", "LABEL"))
     assert label == Label(label.source, pairs)
+
+
+@pytest.mark.parametrize(("text", "value"), [("ENV a b  c", "b  c"), ("ENV a\tb=c", "b=c")])
+def test_the_legacy_form_has_one_pair_without_an_equals_sign(text: str, value: str) -> None:
+    env = one(text)
+    assert env == Env(env.source, (("a", value),), legacy=True)
+    label = one(text.replace("ENV", "LABEL"))
+    assert label == Label(label.source, (("a", value),), legacy=True)
 
 
 def test_escape_directive_changes_escapes_and_continuations() -> None:
@@ -315,7 +321,7 @@ def test_a_mistake_is_named(text: str, message: str) -> None:
 
 def test_an_unknown_instruction_gets_a_suggestion() -> None:
     error = refused("RUNN make")
-    assert str(error) == "Dockerfile:2: unknown instruction RUNN\n    RUNN make"
+    assert str(error) == "Dockerfile:2:1: unknown instruction RUNN\n    RUNN make\n    ^"
     assert error.hint == "did you mean RUN?"
     assert refused("ZZZZ make").hint is None
 
@@ -378,9 +384,28 @@ def test_lines_are_joined(text: str, command: str) -> None:
     assert one(text).command == shell(command)
 
 
-def test_an_empty_line_inside_an_instruction_is_a_warning() -> None:
-    found = parse("FROM a\nRUN a \\\n\n  b\nRUN c \\\n # d\n e\n")
-    assert [(check.rule, check.line) for check in found.warnings] == [("NoEmptyContinuation", 2)]
+def test_an_empty_line_inside_an_instruction_is_noted_where_its_text_ends() -> None:
+    found = parse("FROM a\nRUN a <<E \\\n\n  b\nx\nE\nRUN c \\\n # d\n e\n").stages[0]
+    assert [instruction.source.gap for instruction in found.instructions] == [4, 0]
+
+
+def test_comments_right_above_an_instruction_are_its_own() -> None:
+    found = parse(
+        "# syntax=a\n# one\nFROM x\n#two\n\n#  three \nRUN a\nRUN b\n# four\n#\n  # five\nRUN c\n"
+    ).stages[0]
+    assert found.start.source.comments == ("one",)
+    first, second, third = (item.source.comments for item in found.instructions)
+    assert first == ("two", "three")
+    assert second == ()
+    # As in BuildKit, which drops the first character of the line, whatever it is.
+    assert third == ("# five",)
+
+
+def test_a_comment_describes_the_stage_or_argument_that_it_names() -> None:
+    found = parse("# A is a letter\n# B another\nARG A=1 B=2 C\n# app what runs\nFROM x AS App\n")
+    assert found.arguments[0].descriptions == (("A", "is a letter"), ("B", "another"))
+    assert found.stages[0].start.description == "what runs"
+    assert parse("# a b\nFROM x\n").stages[0].start.description == ""
 
 
 def test_a_continuation_of_nothing_is_refused() -> None:
@@ -397,6 +422,15 @@ def test_a_line_has_a_largest_length() -> None:
 def test_directives_are_kept_and_checked() -> None:
     found = parse("#!/usr/bin/env kaniko\n# Syntax = a/b:1 \n#check=skip=all\n#x=y\nFROM a\n")
     assert dict(found.directives) == {"syntax": "a/b:1", "check": "skip=all"}
+    assert found.stages[0].start.source.comments == (
+        "!/usr/bin/env kaniko",
+        "Syntax = a/b:1",
+        "check=skip=all",
+        "x=y",
+    )
+    # Behind #! BuildKit's parser sees none, so it sees nothing wrong either.
+    found = parse("#!x\n# check=a\n# check=b\nFROM a\n")
+    assert dict(found.directives) == {"check": "a"}
     with pytest.raises(DockerfileError, match="Dockerfile:2: the directive escape is given twice"):
         parse("# escape=`\n# escape=`\nFROM a\n")
     with pytest.raises(DockerfileError, match="'x' cannot be the escape character") as caught:
@@ -404,8 +438,39 @@ def test_directives_are_kept_and_checked() -> None:
     assert caught.value.hint == "it is a backslash or a backquote"
 
 
-def test_a_directive_after_a_comment_is_a_comment() -> None:
-    assert parse("# hello\n# escape=`\nFROM a\n").escape == "\\"
+@pytest.mark.parametrize(
+    ("head", "escape"),
+    [
+        ("# hello\n# escape=`\n", "\\"),
+        ("\n# escape=`\n", "\\"),
+        ("# other=x\n# escape=`\n", "\\"),
+        ("#!/bin/sh\n# escape=`\n", "\\"),
+        ("  # escape=`\n", "`"),
+        ("#escape = ` \r\n", "`"),
+        ("# syntax=a\n# ESCAPE=`\n", "`"),
+    ],
+)
+def test_the_escape_directive_stands_before_everything_else(head: str, escape: str) -> None:
+    assert parse(f"{head}FROM a\n").escape == escape
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "// syntax=docker/other:1\nservices\n",
+        "#!/usr/bin/thing\n//syntax=docker/other:1 remark\nservices\n",
+        '{"syntax": "docker/other:1", "services": []}',
+    ],
+)
+def test_a_file_for_another_frontend_is_refused_as_such(text: str) -> None:
+    with pytest.raises(DockerfileError, match=r"Dockerfile: .*written for the frontend docker/o"):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["//x\n", '{"syntax": 1}', "{", '{"a": "b"}', "[]"])
+def test_what_names_no_frontend_is_an_unknown_instruction(text: str) -> None:
+    with pytest.raises(DockerfileError, match="Dockerfile:1:1: unknown instruction"):
+        parse(text)
 
 
 # Here-documents

@@ -98,14 +98,20 @@ def test_an_argument_without_value_keeps_the_one_before() -> None:
     assert variables("FROM a\nARG A=1\nARG A\n") == {"A": "1"}
 
 
-def test_env_comes_before_an_argument_of_its_name() -> None:
+def test_of_env_and_arg_the_later_one_counts() -> None:
     assert variables("FROM a\nARG A=1\nENV A=2\n") == {"A": "2"}
-    assert variables("FROM a\nENV A=2\nARG A=1\n") == {"A": "2"}
-    assert variables("FROM a\nARG A=1\n", A="image") == {"A": "image"}
+    assert variables("FROM a\nENV A=2\nARG A=1\n") == {"A": "1"}
+    assert variables("FROM a\nARG A=1\n", A="image") == {"A": "1"}
+    assert variables("FROM a\nARG A\n", A="image") == {"A": "image"}
+    assert variables("ARG A=1\nFROM a\nARG A\n", A="image") == {"A": "1"}
 
 
-def test_one_instruction_sees_the_values_before_it() -> None:
-    assert variables("FROM a\nARG A=1\nARG A=2 B=$A\n")["B"] == "1"
+def test_a_default_that_is_not_used_is_not_expanded() -> None:
+    assert from_scope("ARG A=${B:?no}\nFROM a\n", A="1")["A"] == "1"
+
+
+def test_one_env_sees_the_values_before_it_and_one_arg_those_beside_it() -> None:
+    assert variables("FROM a\nARG A=1\nARG A=2 B=$A\n")["B"] == "2"
     assert variables("FROM a\nENV A=1\nENV A=2 B=$A\n") == {"A": "2", "B": "1"}
 
 
@@ -120,12 +126,12 @@ def test_a_process_sees_proxies_that_nobody_declared() -> None:
     assert scope.variables == {"A": "1", "B": "2"}
 
 
-def test_names_and_defaults_of_arguments_are_expanded() -> None:
-    assert variables('FROM a\nARG A=x\nARG $A-y="$A z"\n') == {"A": "x", "x-y": "x z"}
+def test_defaults_of_arguments_are_expanded_and_names_are_not() -> None:
+    assert variables('FROM a\nARG A=x\nARG $A-y="$A z"\n') == {"A": "x", "$A-y": "x z"}
 
 
 def test_a_global_default_that_cannot_be_expanded_names_its_line() -> None:
-    with pytest.raises(DockerfileError, match=r"Dockerfile:2: .*B: give") as caught:
+    with pytest.raises(DockerfileError, match=r"Dockerfile:2:7: .*B: give") as caught:
         from_scope("ARG A=1\nARG C=${B:?give}\nFROM a\n")
     assert caught.value.line == 2
 

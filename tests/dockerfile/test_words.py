@@ -42,12 +42,14 @@ def test_expand_and_expand_words_are_the_two_views_of_one_expansion() -> None:
 
 def test_raw_escapes_stay() -> None:
     lexer = Lexer(raw_escapes=True, raw_quotes=True)
-    assert lexer.expand(r'\$A "\x" "\""', ENV) == r'\$A "\x" "\""'
+    assert lexer.expand(r'\$A "\"" "\\"', ENV) == r'\$A "\"" "\\"'
+    # One that protects nothing is protected itself.
+    assert lexer.expand(r'\x "\x"', ENV) == r'\x "\\x"'
 
 
 def test_skip_unset_leaves_every_form_of_variable_as_it_is_written() -> None:
     lexer = Lexer(skip_unset=True)
-    for text in ("$NO", "${NO}", "${NO:-x}", "${NO#x}", "${NO/x/y}", "${NO//x/y}"):
+    for text in ("$NO", "${NO}", "${NO:-x}", "${NO#x}", "${NO/x/y}", "${NO:0:1}"):
         assert lexer.expand(text, ENV) == text
 
 
@@ -71,7 +73,8 @@ def test_what_is_left_open_is_refused(word: str) -> None:
 
 
 def test_white_space_does_not_part_a_heredoc_from_its_name() -> None:
-    assert Lexer().expand_words("a <<-  EOF b", {}) == ["a", "<<-EOF", "b"]
+    assert Lexer().expand_words("a x<< \tEOF b", {}) == ["a", "x<< \tEOF", "b"]
+    assert Lexer().expand_words("<<- EOF", {}) == ["<<-", "EOF"]
 
 
 @settings(deadline=None)
@@ -98,7 +101,7 @@ def test_nothing_but_a_word_error_is_raised(
 
 
 @settings(deadline=None)
-@given(st.text(st.characters(exclude_characters="$'\"\\<", exclude_categories=["Cs"])))
+@given(st.text(st.characters(exclude_characters="$'\"\\<\ufeff\x1c\x1d\x1e\x1f", exclude_categories=["Cs"])))
 def test_a_word_without_special_characters_is_itself(word: str) -> None:
     assert Lexer().expand(word, {}) == word
     assert Lexer().expand_words(word, {}) == word.split()

@@ -1,0 +1,1 @@
+"""What an address means: URLs, and references to git repositories. Pure: nothing is fetched."""

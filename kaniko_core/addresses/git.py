@@ -1,0 +1,228 @@
+"""References to git repositories: BuildKit's grammar, as ADD, contexts and named contexts have it.
+
+    https://host/path.git#ref:directory       .git is what makes a URL a repository
+    https://host/path.git?branch=b&subdir=d   ref, tag, branch, subdir, checksum (or commit),
+                                              keep-git-dir, submodules, mtime, fetch-by-commit
+    ssh://user@host/path   user@host:path   git://host/path
+    github.com/owner/name                     for contexts only: ADD takes it for a file
+
+Source: docs.docker.com/build/concepts/context, "URL fragments" and "URL queries"; BuildKit v0.32
+decides what they leave open.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kaniko_core.addresses.url import Url, parse_url, query_fields
+from kaniko_core.errors import UsageError
+
+_PROTOCOL = re.compile(r"([A-Za-z0-9]+)://")
+_PROTOCOLS = frozenset({"http", "https", "ssh", "git"})
+_UNENCRYPTED = frozenset({"http", "git"})
+# user@host:path, with a query and a fragment. The path ends where either begins.
+_SCP = re.compile(
+    r"(?P<user>[A-Za-z0-9_-]+)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^\n?#]*)"
+    r"(?:\?(?P<query>[^\n#]*))?(?:#(?P<fragment>[^\n]*))?"
+)
+_GITHUB = "github.com/"
+_SUFFIX = ".git"
+_TAGS, _BRANCHES = "refs/tags/", "refs/heads/"
+_FLAGS = frozenset({"keep-git-dir", "submodules", "fetch-by-commit"})
+_KEYS = _FLAGS | {"ref", "tag", "branch", "subdir", "checksum", "commit", "mtime"}
+_TIMES = frozenset({"checkout", "commit"})
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+
+@dataclass(frozen=True, slots=True)
+class GitReference:
+    """A repository, and what of it is meant.
+
+    Attributes:
+        remote: what git is given: without query and fragment; it may hold a password.
+        ref: a branch, tag, full name or commit; empty for the default branch.
+        checksum: a commit, or how its hash begins, that *ref* must lead to; or empty.
+        subdirectory: what becomes the root; empty for everything.
+        keep_git_dir: whether ``.git`` is kept; None where nothing is said.
+        submodules: whether submodules are fetched; None (nothing said) means that they are.
+        mtime: ``checkout`` or ``commit``; or empty.
+        fetch_by_commit: whether *checksum* is fetched even if *ref* has moved on.
+        unencrypted: whether anybody on the way can read and change what is fetched.
+        looks_local: whether it could as well name a file: ADD takes it for one.
+    """
+
+    remote: str
+    short_name: str
+    ref: str = ""
+    checksum: str = ""
+    subdirectory: str = ""
+    keep_git_dir: bool | None = None
+    submodules: bool | None = None
+    mtime: str = ""
+    fetch_by_commit: bool = False
+    unencrypted: bool = False
+    looks_local: bool = False
+
+    @property
+    def name(self) -> str:
+        """How to name the repository to people: without a password."""
+        return self.address.removesuffix("?")
+
+    @property
+    def address(self) -> str:
+        """What git can be told without telling others a password: it has to be sent apart."""
+        url = self.url
+        if url is None:
+            return self.remote
+        if url.scheme in ("http", "https"):
+            return str(url.anonymous)
+        return str(url if url.user is None else replace(url, user=(url.user[0], None)))
+
+    @property
+    def url(self) -> Url | None:
+        """The remote in parts; None for ``user@host:path``."""
+        if self.looks_local:
+            return parse_url(f"https://{self.remote}")
+        return parse_url(self.remote) if _PROTOCOL.match(self.remote) else None
+
+
+def parse_git_reference(text: str) -> GitReference | None:
+    """Read *text*; return None where it names no git repository.
+
+    Raises:
+        UsageError: it does, but what it says about it is wrong.
+    """
+    if text.startswith(("./", "../")):
+        return None
+    found = _from_url(text) if _is_url(text) else _from_scp(text)
+    if found is None:
+        return None
+    reference, fields = found
+    return _with_query(reference, fields)
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith(_GITHUB) or _PROTOCOL.match(text) is not None
+
+
+def _from_url(text: str) -> tuple[GitReference, Mapping[str, Sequence[str]]] | None:
+    looks_local = text.startswith(_GITHUB)
+    protocol = _PROTOCOL.match(text)
+    if protocol and not looks_local and protocol[1].lower() not in _PROTOCOLS:
+        return None
+    try:
+        url = parse_url(text)
+    except UsageError:
+        return None
+    if url.scheme in ("http", "https") and not url.path.endswith(_SUFFIX):
+        return None
+    reference = GitReference(
+        remote=str(url.bare),
+        short_name="",
+        unencrypted=url.scheme in _UNENCRYPTED,
+        looks_local=looks_local,
+    )
+    return _with_fragment(reference, url.fragment), url.values()
+
+
+def _from_scp(text: str) -> tuple[GitReference, Mapping[str, Sequence[str]]] | None:
+    match = _SCP.fullmatch(text)
+    if match is None:
+        return None
+    fields: dict[str, list[str]] = {}
+    try:
+        for key, value in query_fields(match["query"] or "", strict=True):
+            fields.setdefault(key, []).append(value)
+    except UsageError:
+        return None
+    reference = GitReference(f"{match['user']}@{match['host']}:{match['path']}", "")
+    return _with_fragment(reference, match["fragment"] or ""), fields
+
+
+def _with_fragment(reference: GitReference, fragment: str) -> GitReference:
+    ref, colon, subdirectory = fragment.partition(":")
+    return replace(
+        reference,
+        short_name=reference.remote.rpartition("/")[2].removesuffix(_SUFFIX),
+        ref=ref,
+        subdirectory=_below(subdirectory) if colon else "",
+    )
+
+
+def _below(path: str) -> str:
+    """Return *path* relative to the root, which it cannot leave."""
+    return posixpath.normpath(f"/{path.lstrip('/')}").lstrip("/")
+
+
+def _with_query(reference: GitReference, fields: Mapping[str, Sequence[str]]) -> GitReference:
+    said = {key: _only(key, values) for key, values in sorted(fields.items())}
+    reference = _one_of(reference, "ref", said.get("ref", ""))
+    if "subdir" in said:
+        if reference.subdirectory not in ("", said["subdir"]):
+            raise _conflict("directory", reference.subdirectory, said["subdir"])
+        reference = replace(reference, subdirectory=said["subdir"])
+    if said.get("mtime", "checkout") not in _TIMES:
+        raise UsageError(
+            f"mtime={said['mtime']} says nothing about a git repository",
+            hint="it is mtime=checkout or mtime=commit",
+        )
+    reference = replace(
+        reference,
+        checksum=said.get("checksum", said.get("commit", "")),
+        keep_git_dir=_flag(said, "keep-git-dir"),
+        submodules=_flag(said, "submodules"),
+        mtime=said.get("mtime", ""),
+        fetch_by_commit=bool(_flag(said, "fetch-by-commit")),
+    )
+    return _with_branch_or_tag(reference, said.get("branch", ""), said.get("tag", ""))
+
+
+def _with_branch_or_tag(reference: GitReference, branch: str, tag: str) -> GitReference:
+    if tag:
+        reference = _one_of(reference, "tag", _TAGS + tag.removeprefix(_TAGS))
+    if branch and tag:
+        raise UsageError("a git repository has both a branch and a tag", hint="name one of them")
+    if branch:
+        reference = _one_of(reference, "branch", _BRANCHES + branch.removeprefix(_BRANCHES))
+    return reference
+
+
+def _only(key: str, values: Sequence[str]) -> str:
+    if key not in _KEYS:
+        raise UsageError(
+            f"{key!r} says nothing about a git repository",
+            hint=f"what can be said is {', '.join(sorted(_KEYS))}",
+        )
+    if len(values) > 1:
+        raise UsageError(f"{key} is given {len(values)} times for one git repository")
+    if not values[0] and key not in _FLAGS:
+        raise UsageError(f"{key} has no value", hint=f"write ?{key}=VALUE after the repository")
+    return values[0]
+
+
+def _one_of(reference: GitReference, key: str, value: str) -> GitReference:
+    if not value:
+        return reference
+    if reference.ref not in ("", value):
+        raise _conflict(key, reference.ref, value)
+    return replace(reference, ref=value)
+
+
+def _conflict(what: str, one: str, other: str) -> UsageError:
+    return UsageError(
+        f'a git repository has two values for its {what}: "{one}" and "{other}"',
+        hint="say it once, in the query or after the #",
+    )
+
+
+def _flag(said: Mapping[str, str], key: str) -> bool | None:
+    if key not in said:
+        return None
+    value = said[key]
+    if value not in _TRUE | _FALSE | {""}:
+        raise UsageError(f"{key}={value} is neither true nor false", hint=f"write {key}=true")
+    return value not in _FALSE

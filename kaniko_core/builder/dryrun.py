@@ -1,0 +1,225 @@
+"""What a build would do, as text: ``--dryrun``.
+
+Base images are looked up, because their ONBUILD is part of the plan and their digests are worth
+knowing; nothing is fetched but their manifests and configs, and nothing is run or written.
+
+The text is the same for the same plan: it knows no times, and no width of a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from kaniko_core.builder.base import BaseImages
+from kaniko_core.builder.check import announce_checks
+from kaniko_core.builder.plan import (
+    ContextBase,
+    ImageBase,
+    LayoutBase,
+    Origin,
+    Plan,
+    Scratch,
+    StageBase,
+    StagePlan,
+)
+from kaniko_core.builder.project import open_preview, open_project
+from kaniko_core.builder.run import refuse_forbidden
+from kaniko_core.cache.images import Freshness, ImageCache
+from kaniko_core.context.named import (
+    ArchiveContext,
+    GitContext,
+    ImageContext,
+    LayoutContext,
+    LocalContext,
+    NamedContext,
+)
+from kaniko_core.dockerfile.instructions import Add, Copy, Instruction, Run, Source, Workdir
+from kaniko_core.dockerfile.stages import Dockerfile, Stage
+from kaniko_core.oci.digest import Digest
+from kaniko_core.options import BuildOptions, CacheOptions, OutputOptions, RegistryOptions
+from kaniko_core.progress import Progress, silent
+from kaniko_core.registry.client import Registry
+
+_TO_DO = "to do"
+_CONFIG = "config"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundImage:
+    """What is known of an image before it is fetched.
+
+    Attributes:
+        digest: of its manifest.
+        cached: whether the cache has it, fresh and whole.
+    """
+
+    digest: Digest
+    cached: bool = False
+
+
+Found = Mapping[ImageBase | LayoutBase, FoundImage]
+
+
+def dryrun(
+    build: BuildOptions,
+    output: OutputOptions,
+    cache: CacheOptions | None = None,
+    registry: RegistryOptions | None = None,
+    *,
+    progress: Progress = silent,
+) -> str:
+    """Return what :func:`~kaniko_core.builder.build.build` would do with the same options.
+
+    Raises:
+        KanikoError: the build would fail before it starts, or an image cannot be found.
+    """
+    images_on_disk = ImageCache(cache or CacheOptions()) if build.cache else None
+    registry = registry or RegistryOptions()
+    with (
+        open_preview(build, registry, progress) as remote,
+        Registry(registry, push=False, progress=progress) as pull,
+    ):
+        project = open_project(build, remote)
+        images = BaseImages(pull, images_on_disk, progress, cancelled=lambda: pull.cancelled)
+        plan = project.plan_with(images)
+        announce_checks(project, plan, images, progress)
+        refuse_forbidden(plan, build.allow)
+        found = {wanted: _found(images, images_on_disk, wanted) for wanted in _images(plan)}
+    return plan_text(project.dockerfile, plan, found, output)
+
+
+def _found(
+    images: BaseImages, cache: ImageCache | None, wanted: ImageBase | LayoutBase
+) -> FoundImage:
+    digest = images.find(wanted).digest
+    cached = cache is not None and cache.freshness(digest) is Freshness.FRESH
+    return FoundImage(digest, cached)
+
+
+def _images(plan: Plan) -> Iterator[ImageBase | LayoutBase]:
+    for stage in plan.stages.values():
+        for origin in (stage.base, *stage.origins.values()):
+            if isinstance(origin, ImageBase | LayoutBase):
+                yield origin
+
+
+def plan_text(dockerfile: Dockerfile, plan: Plan, found: Found, output: OutputOptions) -> str:
+    """Return the plan for people: what is built in which order, from what, and where it goes.
+
+    Args:
+        dockerfile: with all its stages.
+        plan: for those that are needed.
+        found: what is known of the images that the plan names.
+        output: where the image is to go.
+    """
+    target = plan.stages[plan.target]
+    writer = _Writer(dockerfile, plan, found)
+    paragraphs = [
+        [f"{dockerfile.path}: stage {target.stage.label} for {target.platform}"],
+        *(list(writer.stage(plan.stages[number])) for number in _in_order(plan)),
+        [f"skip {_described(s)}" for s in dockerfile.stages if s.number not in plan.stages],
+        list(_exported(output)),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in paragraphs if lines) + "\n"
+
+
+def _in_order(plan: Plan) -> Iterator[int]:
+    """Yield the stages as they could be built one by one: those that are ready by number."""
+    order = plan.order()
+    order.prepare()
+    while order.is_active():
+        ready = sorted(order.get_ready())
+        yield from ready
+        order.done(*ready)
+
+
+def _described(stage: Stage) -> str:
+    return f"stage {stage.label} (line {stage.start.source.line})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    dockerfile: Dockerfile
+    plan: Plan
+    found: Found
+
+    def stage(self, planned: StagePlan) -> Iterator[str]:
+        """Yield the lines on one stage."""
+        yield f"build {_described(planned.stage)}"
+        where = " in its place" if planned.replaced else ""
+        yield f"  from {self._origin(planned.base)}{where}"
+        for name, origin in sorted(planned.origins.items()):
+            # That a stage is a stage need not be said.
+            if not (isinstance(origin, StageBase) and self._label(origin) == name):
+                yield f"  --from={name} is {self._origin(origin)}"
+        width = len(str(max((i.source.end_line for i in planned.instructions), default=0)))
+        for position, instruction in enumerate(planned.instructions):
+            line = f"  {instruction.source.line:>{width}}  {_action(instruction):<6}"
+            note = "  (ONBUILD of the base)" if position < len(planned.triggers) else ""
+            yield f"{line}  {_one_line(instruction.source)}{note}"
+
+    def _label(self, origin: StageBase) -> str:
+        return self.dockerfile.stages[origin.number].label
+
+    def _origin(self, origin: Origin) -> str:
+        match origin:
+            case Scratch():
+                return "scratch, the empty image"
+            case StageBase():
+                return f"stage {self._label(origin)}"
+            case ImageBase(reference=reference):
+                known = self.found[origin]
+                state = "in the cache" if known.cached else "to be fetched"
+                pinned = f"{reference.repository}"
+                if reference.tag is not None:
+                    pinned += f":{reference.tag}"
+                return f"image {pinned}@{known.digest}, {origin.platform}, {state}"
+            case LayoutBase(path=path):
+                return f"image {self.found[origin].digest}, {origin.platform}, in OCI layout {path}"
+            case ContextBase(name=name, context=context):
+                return f"context {name}: {_context(context)}"
+            case _:
+                assert_never(origin)
+
+
+def _action(instruction: Instruction) -> str:
+    return _TO_DO if isinstance(instruction, Run | Copy | Add | Workdir) else _CONFIG
+
+
+def _one_line(source: Source) -> str:
+    # A here-document's lines are not the instruction's own.
+    return " ".join(source.text.partition("\n")[0].split())
+
+
+def _context(context: NamedContext) -> str:
+    match context:
+        case LocalContext(directory=directory):
+            return f"directory {directory}"
+        case GitContext(reference=reference):
+            return f"git repository {reference.name}"
+        case ArchiveContext(url=url):
+            return url
+        case ImageContext() | LayoutContext():
+            raise AssertionError(f"{context} is an image")
+        case _:
+            assert_never(context)
+
+
+def _exported(output: OutputOptions) -> Iterable[str]:
+    references = [reference.with_default_tag for reference in output.destination]
+    names = f" as {', '.join(map(str, references))}" if references else ""
+    if output.tar_path is not None:
+        yield f"write {output.tar_path}, a docker-save tarball{names}"
+    if output.oci_layout_path is not None:
+        yield f"write {output.oci_layout_path}, an OCI layout{names}"
+    if not output.no_push:
+        yield from (f"push to {reference}" for reference in references)
+    if output.no_push or not references:
+        yield "push nowhere"
+    if output.digest_file is not None:
+        yield f"write the digest to {output.digest_file}"
+
+
+__all__ = ["FoundImage", "dryrun", "plan_text"]

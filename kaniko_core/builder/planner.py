@@ -1,0 +1,281 @@
+"""From a Dockerfile to a plan: pure, but for what a base image's ONBUILD adds.
+
+Names are looked up as BuildKit does: a named context first, then a stage, then an image. FROM
+sees the stages before it; ``--from`` sees all of them by name, as long as none ends up needing
+itself, and a name that was given twice means the later stage.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import assert_never
+
+from kaniko_core.builder.plan import (
+    ContextBase,
+    ImageBase,
+    LayoutBase,
+    Origin,
+    Plan,
+    Scratch,
+    StageBase,
+    StagePlan,
+)
+from kaniko_core.context.named import (
+    ArchiveContext,
+    GitContext,
+    ImageContext,
+    LayoutContext,
+    LocalContext,
+    NamedContexts,
+)
+from kaniko_core.dockerfile.instructions import Copy, From, Instruction, OnBuild, Run, Source
+from kaniko_core.dockerfile.mounts import mount_origin
+from kaniko_core.dockerfile.parser import parse_trigger
+from kaniko_core.dockerfile.scope import Scope, global_scope
+from kaniko_core.dockerfile.stages import Dockerfile, Stage
+from kaniko_core.dockerfile.words import Lexer, WordError
+from kaniko_core.errors import UsageError
+from kaniko_core.oci.platform import Platform
+from kaniko_core.oci.reference import Reference
+
+SCRATCH = "scratch"
+# The triggers of a base image, which only whoever can fetch its config knows.
+Triggers = Callable[[ImageBase | LayoutBase], tuple[str, ...]]
+_NO_CONTEXTS = NamedContexts()
+
+
+def make_plan(
+    dockerfile: Dockerfile,
+    *,
+    target: str = "",
+    build_args: Mapping[str, str] | None = None,
+    build_platform: Platform | None = None,
+    target_platform: Platform | None = None,
+    contexts: NamedContexts = _NO_CONTEXTS,
+    triggers: Triggers = lambda _: (),
+) -> Plan:
+    """Return the plan for *target* (a stage's name or number; the last stage where empty).
+
+    Args:
+        dockerfile: as it was parsed.
+        target: which stage's image is wanted.
+        build_args: values given for ARGs.
+        build_platform: this machine's.
+        target_platform: of the image.
+        contexts: what stands for a stage or image of the same name.
+        triggers: returns the ONBUILD triggers of a base image.
+
+    Raises:
+        DockerfileError: a FROM or ``--from`` names something that cannot be.
+        UsageError: there is no such target.
+    """
+    build_platform = build_platform or Platform.host()
+    target_platform = target_platform or build_platform
+    number = _target(dockerfile, target)
+    arguments = global_scope(
+        dockerfile,
+        build_args=build_args or {},
+        build_platform=build_platform,
+        target_platform=target_platform,
+        target_stage=dockerfile.stages[number].start.name or "default",
+    )
+    planner = _Planner(dockerfile, arguments, target_platform, contexts, triggers)
+    planner.visit(number)
+    return Plan(dict(sorted(planner.planned.items())), number, arguments)
+
+
+def _target(dockerfile: Dockerfile, target: str) -> int:
+    stages = dockerfile.stages
+    if not target:
+        return stages[-1].number
+    found = _stage_named(target, stages)
+    if found is not None:
+        return found
+    number = _number(target)
+    if number is not None and number < len(stages):
+        return number
+    names = [stage.start.name for stage in stages if stage.start.name]
+    close = difflib.get_close_matches(target.lower(), names, 1)
+    there = f"its stages are {', '.join(names)}" if names else "none of its stages has a name"
+    hint = f"did you mean {close[0]}?" if close else there
+    raise UsageError(f"{dockerfile.path} has no stage named {target!r}", hint=hint)
+
+
+def _number(text: str) -> int | None:
+    """Return the number of a stage; no Dockerfile has more than some thousands."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
+def _stage_named(name: str, stages: Iterable[Stage]) -> int | None:
+    # A name given twice means the later stage, as in BuildKit.
+    found = None
+    for stage in stages:
+        if stage.start.name == name.lower():
+            found = stage.number
+    return found
+
+
+def _named_in(instruction: Instruction) -> Iterator[str]:
+    """Yield what the ``--from`` of an instruction names."""
+    match instruction:
+        case Copy(from_=str() as name):
+            yield name
+        case Run(mounts=mounts):
+            yield from filter(None, map(mount_origin, mounts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    dockerfile: Dockerfile
+    arguments: Scope
+    target_platform: Platform
+    contexts: NamedContexts
+    triggers: Triggers
+    planned: dict[int, StagePlan] = field(default_factory=dict)
+
+    def visit(self, target: int) -> None:
+        """Plan stage *target* and all that it needs."""
+        waiting = [target]
+        while waiting:
+            number = waiting.pop()
+            if number not in self.planned:
+                self.planned[number] = self._stage(self.dockerfile.stages[number])
+                waiting.extend(self.planned[number].needs)
+        self._refuse_circles()
+
+    def _refuse_circles(self) -> None:
+        order = TopologicalSorter({n: plan.needs for n, plan in self.planned.items()})
+        try:
+            order.prepare()
+        except CycleError as error:
+            # Each is followed by one that needs it, the first stands at the end again.
+            circle: list[int] = error.args[1][::-1]
+            labels = [self.dockerfile.stages[number].label for number in circle]
+            raise self.dockerfile.stages[circle[0]].start.source.error(
+                f"stages need each other in a circle: {' needs '.join(labels)}",
+                hint="a stage can only copy from stages that do not need it",
+            ) from None
+
+    def _stage(self, stage: Stage) -> StagePlan:
+        platform = self._platform(stage.start)
+        context = self._replacement(stage.start)
+        if context is not None:
+            return StagePlan(stage, context, platform, replaced=True)
+        base = self._base(stage, platform)
+        if isinstance(base, StageBase):
+            platform = self._platform_of(base.number)
+        elif isinstance(base, Scratch):
+            platform = self.target_platform
+        triggers = self._triggers(stage.start, base)
+        origins = {
+            name.lower(): self._origin(instruction.source, name)
+            for instruction in (*triggers, *stage.instructions)
+            for name in _named_in(instruction)
+        }
+        return StagePlan(stage, base, platform, origins, triggers)
+
+    def _replacement(self, start: From) -> Origin | None:
+        """Return the named context that stands in for a whole stage, if there is one."""
+        return None if start.name is None else self._context(start.name, self._platform(start))
+
+    def _platform(self, start: From) -> Platform:
+        if start.platform is None:
+            return self.target_platform
+        text = self._expanded(start, start.platform, "the platform")
+        try:
+            return Platform.parse(text)
+        except UsageError as error:
+            raise start.source.error(str(error), hint=error.hint) from None
+
+    def _platform_of(self, number: int) -> Platform:
+        """Return the platform of a stage that is based on, which may start from another."""
+        stage = self.dockerfile.stages[number]
+        while isinstance(base := self._base(stage, self.target_platform), StageBase):
+            stage = self.dockerfile.stages[base.number]
+        return self._platform(stage.start)
+
+    def _base(self, stage: Stage, platform: Platform) -> Origin:
+        name = self._expanded(stage.start, stage.start.image, "the base image")
+        number = _stage_named(name, self.dockerfile.stages[: stage.number])
+        if number is not None:
+            return StageBase(number)
+        context = self._context(name, platform)
+        if context is not None:
+            return context
+        if name == SCRATCH:
+            return Scratch()
+        return self._image(stage.start.source, name, platform)
+
+    def _triggers(self, start: From, base: Origin) -> tuple[Instruction, ...]:
+        match base:
+            case StageBase(number):
+                # Those of its own base are spent: a trigger fires once.
+                replaced = self._replacement(self.dockerfile.stages[number].start)
+                own = () if replaced else self.dockerfile.stages[number].instructions
+                found = [(i.text, i.source.line) for i in own if isinstance(i, OnBuild)]
+            case ImageBase() | LayoutBase():
+                found = [(text, start.source.line) for text in self.triggers(base)]
+            case _:
+                found = []
+        path = start.source.path
+        return tuple(parse_trigger(text, path, line) for text, line in found)
+
+    def _origin(self, where: Source, name: str) -> Origin:
+        context = self._context(name, self.target_platform)
+        if context is not None:
+            return context
+        number = _stage_named(name, self.dockerfile.stages)
+        if number is not None:
+            return StageBase(number)
+        index = _number(name)
+        if index is not None:
+            if index >= len(self.dockerfile.stages):
+                raise where.error(f"there is no stage {name} to copy from", at=(name,))
+            return StageBase(index)
+        if "$" in name:
+            raise where.error(
+                f"--from={name}: variables are not expanded here",
+                hint="name the image in a FROM with a stage name, and copy from that stage",
+                at=(name,),
+            )
+        if name.lower() == SCRATCH:
+            return Scratch()
+        return self._image(where, name, self.target_platform)
+
+    def _context(self, name: str, platform: Platform) -> Origin | None:
+        match self.contexts.find(name, platform) if self.contexts else None:
+            case None:
+                return None
+            case ImageContext(reference):
+                if reference is None:
+                    return Scratch()
+                return ImageBase(reference, platform, reference.familiar)
+            case LayoutContext(path=path, selector=selector):
+                return LayoutBase(path, selector, platform, name)
+            case (LocalContext() | GitContext() | ArchiveContext()) as files:
+                return ContextBase(name, files)
+            case never:
+                assert_never(never)
+
+    def _image(self, where: Source, name: str, platform: Platform) -> ImageBase:
+        try:
+            return ImageBase(Reference.parse(name).with_default_tag, platform, name)
+        except UsageError as error:
+            raise where.error(str(error), hint=error.hint, at=(name,)) from None
+
+    def _expanded(self, start: From, text: str, what: str) -> str:
+        try:
+            value = Lexer(self.dockerfile.escape).expand(text, self.arguments.variables)
+        except WordError as error:
+            raise start.source.error(str(error), hint=error.hint, at=(error.word,)) from None
+        if not value.strip():
+            raise start.source.error(
+                f"{what} is empty: {text} has no value here",
+                hint="declare it with ARG before the first FROM, or give it with --build-arg",
+                at=(text,),
+            )
+        return value

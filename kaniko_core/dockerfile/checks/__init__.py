@@ -1,0 +1,1 @@
+"""Build checks: what is allowed in a Dockerfile, but rarely meant. Pure."""
