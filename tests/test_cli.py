@@ -38,10 +38,12 @@ from kaniko_core.options import (
     OutputOptions,
     RegistryOptions,
     Verbosity,
+    WarmOptions,
     build_arg,
     key_value,
 )
 from kaniko_core.progress import Noted
+from kaniko_core.values import Secret, SshAgent, secret, ssh_agent
 
 REPOSITORY = Path(__file__).parents[1]
 PROGRAMS = {"kaniko-executor": kaniko_executor.cli.app, "kaniko-warmer": kaniko_warmer.cli.app}
@@ -252,8 +254,8 @@ def test_subcommand_is_not_bothered_with_the_options_of_the_root(ended: Run) -> 
 
     @app.callback(invoke_without_command=True)
     @with_options()
-    def root(output: OutputOptions) -> None:
-        """Insist on a destination."""
+    def root(warming: WarmOptions) -> None:
+        """Insist on an image."""
 
     @app.command()
     def other() -> None:
@@ -381,6 +383,56 @@ def test_build_argument_without_value_is_taken_from_the_environment(
     argv = ("--build-arg", "TAKEN", "--build-arg=ABSENT", "--build-arg", "GIVEN=here")
     assert ended(toy(seen.append), *argv).status == 0
     assert seen[0].build_arg == (("TAKEN", "from env"), ("ABSENT", None), ("GIVEN", "here"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hidden:
+    """Options whose values the environment has."""
+
+    secret: Annotated[tuple[Secret, ...], Flag("Secrets.", parse=secret)] = ()
+    ssh: Annotated[tuple[SshAgent, ...], Flag("Agents.", parse=ssh_agent)] = ()
+
+
+def hidden(argv: str) -> Hidden:
+    seen: list[Hidden] = []
+    app = typer.Typer(add_completion=False)
+
+    @app.command()
+    @with_options()
+    def command(options: Hidden) -> None:
+        seen.append(options)
+
+    typer.main.get_command(app)(argv.split(), standalone_mode=False)
+    return seen[0]
+
+
+def test_secrets_take_the_values_of_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "t0ken")
+    monkeypatch.setenv("EMPTY", "")
+    monkeypatch.delenv("ABSENT", raising=False)
+    given = "--secret id=a,env=TOKEN --secret id=TOKEN --secret id=EMPTY,type=env"
+    assert hidden(given).secret == (
+        Secret("a", variable="TOKEN", value=b"t0ken"),
+        Secret("TOKEN", variable="TOKEN", value=b"t0ken"),
+        Secret("EMPTY", variable="EMPTY", value=b""),
+    )
+    given = "--secret id=TOKEN,src=file --secret id=ABSENT --secret id=a,env=ABSENT"
+    assert hidden(given).secret == (
+        Secret("TOKEN", path=Path("file")),
+        Secret("ABSENT"),
+        Secret("a", variable="ABSENT"),
+    )
+
+
+def test_ssh_without_a_path_is_the_agent_of_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/run/agent")
+    given = "--ssh default --ssh other=/key"
+    assert hidden(given).ssh == (
+        SshAgent("default", (Path("/run/agent"),)),
+        SshAgent("other", (Path("/key"),)),
+    )
+    monkeypatch.delenv("SSH_AUTH_SOCK")
+    assert hidden("--ssh default").ssh == (SshAgent("default"),)
 
 
 # --- ends ----------------------------------------------------------------------------------
@@ -592,6 +644,49 @@ def test_short_flags_of_the_executor() -> None:
     building, output, *_ = executed("-c . -f D -d app:1 -v error".split())
     assert (building.context, building.dockerfile) == (".", "D")
     assert output.destination == (Reference.parse("app:1"),)
+
+
+def test_dash_is_a_dockerfile_from_stdin() -> None:
+    for flags in ("-f -", "-f=-", "--dockerfile -", "--dockerfile=-"):
+        building, *_ = executed(["--no-push", *flags.split()])
+        assert building.dockerfile == "-"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> str:
+    """The flag for a context whose Dockerfile has one thing to warn of."""
+    (tmp_path / "Dockerfile").write_text("FROM scratch AS one\nMAINTAINER \x1b[31mme\n")
+    return f"--context={tmp_path}"
+
+
+def test_check_builds_nothing_and_needs_no_destination(ended: Run, project: str) -> None:
+    seen: list[object] = []
+    app = kaniko_executor.cli.application(lambda *given, **_: seen.append(given))
+    result = ended(app, "--check", project)
+    assert (result.status, result.stderr, seen) == (1, "", [])
+    assert result.stdout.startswith("WARNING: MaintainerDeprecated - https://")
+    assert "2 | >>> MAINTAINER \\x1b[31mme\n" in result.stdout
+
+
+def test_check_for_machines_is_json(ended: Run, project: str) -> None:
+    result = ended(kaniko_executor.cli.app, "--check", project, "--log-format=json")
+    assert [found["ruleName"] for found in json.loads(result.stdout)["warnings"]] == [
+        "MaintainerDeprecated"
+    ]
+
+
+def test_check_comes_before_dryrun(ended: Run, project: str) -> None:
+    assert ended(kaniko_executor.cli.app, "--check", "--dryrun", project).status == 1
+
+
+def test_dryrun_builds_nothing_and_needs_no_destination(ended: Run, project: str) -> None:
+    seen: list[object] = []
+    app = kaniko_executor.cli.application(lambda *given, **_: seen.append(given))
+    result = ended(app, "--dryrun", project)
+    assert (result.status, seen) == (0, [])
+    assert "  2  config  MAINTAINER \\x1b[31mme\n" in result.stdout
+    assert result.stdout.endswith("\n\npush nowhere\n")
+    assert "(MaintainerDeprecated)" in result.stderr
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

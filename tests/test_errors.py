@@ -66,6 +66,20 @@ def test_dockerfile_error_shows_where(line: int, source: str, text: str) -> None
     assert str(error) == text
 
 
+@pytest.mark.parametrize(
+    ("source", "column", "text"),
+    [
+        ("RUNN make", 1, "    RUNN make\n    ^"),
+        ("  RUN --x a", 7, "    RUN --x a\n        ^"),
+        ("\tRUN\t--x", 6, "    RUN\t--x\n       \t^"),
+    ],
+)
+def test_dockerfile_error_points_at_a_column(source: str, column: int, text: str) -> None:
+    error = DockerfileError("no", path="Dockerfile", line=3, column=column, source=source)
+    assert str(error) == f"Dockerfile:3:{column}: no\n{text}"
+    assert error.column == column
+
+
 def test_registry_error_tells_whether_waiting_helps() -> None:
     error = RegistryError("busy", status=503, code="UNAVAILABLE", temporary=True)
     assert (error.status, error.code, error.temporary) == (503, "UNAVAILABLE", True)

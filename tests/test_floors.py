@@ -17,7 +17,7 @@ PROGRAMS = ("kaniko_executor", "kaniko_warmer")
 # Parts of one floor are strangers to each other.
 FLOORS = (
     {"errors", "progress", "linux"},
-    {"oci", "values"},
+    {"oci", "values", "addresses"},
     {"options"},
     {"registry", "cache", "context", "dockerfile", "rootfs", "sandbox"},
     {"remote"},

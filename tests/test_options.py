@@ -138,10 +138,10 @@ def test_what_is_declared_is_not_refused_as_missing(program: str) -> None:
 
 def test_image_goes_somewhere_or_nowhere_on_purpose() -> None:
     with pytest.raises(UsageError) as caught:
-        OutputOptions()
+        OutputOptions().require_destination()
     assert "--destination" in (caught.value.hint or "")
-    assert OutputOptions(no_push=True).destination == ()
-    assert OutputOptions(destination=(APP,)).destination == (APP,)
+    OutputOptions(no_push=True).require_destination()
+    OutputOptions(destination=(APP,)).require_destination()
 
 
 def test_digest_cannot_be_pushed_to() -> None:

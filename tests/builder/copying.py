@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kaniko_core.builder.configure import StageState, scratch, start_stage
 from kaniko_core.builder.copy import copy_entries
-from kaniko_core.builder.source import CopySource
+from kaniko_core.builder.source import CopySource, SourceItem
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.dockerfile.instructions import Add, Copy, Source
+from kaniko_core.dockerfile.parser import parse_dockerfile
 from kaniko_core.dockerfile.scope import Scope
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.platform import Platform
@@ -60,7 +61,14 @@ class Kitchen:
         path.chmod(mode)
         return path
 
-    def put(self, instruction: Copy | Add, *, stage: bool = False) -> dict[str, Entry]:
+    def put(
+        self,
+        instruction: Copy | Add,
+        *,
+        stage: bool = False,
+        sources: Sequence[SourceItem] | None = None,
+        epoch: int | None = None,
+    ) -> dict[str, Entry]:
         """Return the layer by name, sorted as it came."""
         with Rootfs(self.context) as origin, Rootfs(self.image) as image:
             if stage:
@@ -74,19 +82,32 @@ class Kitchen:
                 copied,
                 image,
                 spool=lambda: self.path / f"spool-{next(self._numbers)}",
+                sources=sources,
+                epoch=epoch,
             )
         names = [entry.name for entry in entries]
         assert names == sorted(set(names))
         return {os.fsdecode(entry.name): entry for entry in entries}
 
-    def copy(self, *words: str, stage: bool = False, **flags: object) -> dict[str, Entry]:
+    def copy(
+        self, *words: str, stage: bool = False, epoch: int | None = None, **flags: object
+    ) -> dict[str, Entry]:
         text = f"COPY {' '.join(words)}"
         instruction = Copy(source(text), tuple(words[:-1]), words[-1])
-        return self.put(replace(instruction, **flags), stage=stage)  # type: ignore[arg-type]
+        changed = replace(instruction, **flags)  # type: ignore[arg-type]
+        return self.put(changed, stage=stage, epoch=epoch)
 
     def add(self, *words: str, **flags: object) -> dict[str, Entry]:
         instruction = Add(source(f"ADD {' '.join(words)}"), tuple(words[:-1]), words[-1])
         return self.put(replace(instruction, **flags))  # type: ignore[arg-type]
+
+
+def parsed(text: str) -> Copy | Add:
+    """Return the COPY or ADD that *text*, here-documents included, is."""
+    stage = parse_dockerfile(f"FROM scratch\n\n{text}\n".encode(), "Dockerfile").stages[0]
+    instruction = stage.instructions[0]
+    assert isinstance(instruction, Copy | Add)
+    return instruction
 
 
 def content(entry: Entry) -> bytes:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kaniko_core.errors import ContentError, DockerfileError
-from kaniko_core.oci.entry import Kind
+from kaniko_core.oci.entry import Entry, Kind
 from tests.builder.copying import Kitchen, content, kinds
 
 
@@ -60,7 +60,9 @@ def archive(*members: tarfile.TarInfo | tuple[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def add(kitchen: Kitchen, data: bytes, destination: str = "/d/", **flags: object) -> dict:
+def add(
+    kitchen: Kitchen, data: bytes, destination: str = "/d/", **flags: object
+) -> dict[str, Entry]:
     (kitchen.context / "archive").write_bytes(data)
     return kitchen.add("archive", destination, **flags)
 
@@ -82,7 +84,20 @@ def test_destination_of_an_archive_is_always_a_directory(kitchen: Kitchen) -> No
 
 def test_chown_applies_to_members(kitchen: Kitchen) -> None:
     entries = add(kitchen, archive(("s/a", b"")), chown="5:6")
-    assert {(entry.uid, entry.gid) for entry in entries.values()} == {(5, 6)}
+    owners = {name: (entry.uid, entry.gid) for name, entry in entries.items()}
+    # What the archive takes for granted is root's, as with BuildKit.
+    assert owners == {"d": (5, 6), "d/s": (0, 0), "d/s/a": (5, 6)}
+
+
+def test_chmod_is_not_for_what_comes_out_of_an_archive(kitchen: Kitchen) -> None:
+    entries = add(kitchen, archive(("s/a", b"")), chmod="0700")
+    assert {name: entry.mode for name, entry in entries.items()} == {
+        "d": 0o755,
+        "d/s": 0o755,
+        "d/s/a": 0o640,
+    }
+    (kitchen.context / "archive").write_text("no archive")
+    assert kitchen.add("archive", "/d/", chmod="0700")["d/archive"].mode == 0o700
 
 
 @pytest.mark.parametrize(
@@ -97,6 +112,27 @@ def test_what_only_looks_like_an_archive_is_copied(kitchen: Kitchen, data: bytes
 
 def test_archive_is_copied_as_it_is_without_unpack(kitchen: Kitchen) -> None:
     assert list(add(kitchen, archive(("a", b"")), unpack=False)) == ["d", "d/archive"]
+
+
+def test_what_is_no_archive_is_copied_with_unpack_too(kitchen: Kitchen) -> None:
+    assert list(add(kitchen, b"text", unpack=True)) == ["d", "d/archive"]
+    assert list(add(kitchen, archive(("a", b"")), unpack=True)) == ["d", "d/a"]
+
+
+def test_copy_never_unpacks(kitchen: Kitchen) -> None:
+    (kitchen.context / "archive").write_bytes(archive(("a", b"")))
+    assert list(kitchen.copy("archive", "/d/")) == ["d", "d/archive"]
+
+
+def test_excluded_archive_is_not_unpacked(kitchen: Kitchen) -> None:
+    assert add(kitchen, archive(("a", b"")), exclude=("arch*",)) == {}
+
+
+def test_linked_archive_does_not_look_at_the_image(kitchen: Kitchen) -> None:
+    (kitchen.image / "usr/lib").mkdir(parents=True)
+    (kitchen.image / "lib").symlink_to("usr/lib")
+    entries = add(kitchen, archive(("lib/a", b"")), "/", link=True)
+    assert kinds(entries) == {"lib": Kind.DIRECTORY, "lib/a": Kind.FILE}
 
 
 def test_archive_inside_a_directory_is_copied_as_it_is(kitchen: Kitchen) -> None:

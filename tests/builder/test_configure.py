@@ -114,7 +114,7 @@ class TestVariables:
 
     def test_run_shows_every_argument_declared_with_the_value_in_force(self) -> None:
         text = "ARG A=1 B\nARG C=3\nENV C=4\nARG A=5\nRUN x"
-        assert history_of(text)[-1] == "RUN |3 A=5 B= C=4 /bin/sh -c x # buildkit"
+        assert history_of(text)[-1] == "RUN |4 A=5 B= C=4 A=5 /bin/sh -c x # buildkit"
 
     def test_argument_without_default_takes_the_global_value(self) -> None:
         state = configured("ARG V=7\nFROM base\nARG V\nRUN x")
@@ -132,7 +132,7 @@ class TestVariables:
 
     def test_impossible_expansion_is_located(self) -> None:
         with pytest.raises(
-            DockerfileError, match=r"(?s)Dockerfile:2: .*ENV A=\$\{B:\?say\}"
+            DockerfileError, match=r"(?s)Dockerfile:2:7: .*ENV A=\$\{B:\?say\}\n          \^"
         ) as caught:
             config_of("ENV A=${B:?say}")
         assert caught.value.line == 2
@@ -181,7 +181,7 @@ class TestHealthcheck:
 
 class TestRest:
     def test_ports_are_split_after_expansion(self) -> None:
-        config = config_of('ENV P="3000 4000/udp"\nEXPOSE $P 80:81-82/TCP')
+        config = config_of('ENV P="3000 4000/udp"\nEXPOSE $P 80-81:81-82/TCP')
         assert set(config.exposed_ports) == {"3000/tcp", "4000/udp", "81/tcp", "82/tcp"}
 
     @pytest.mark.parametrize(
@@ -263,7 +263,12 @@ def test_words_are_quoted_as_in_go(word: str, text: str) -> None:
         ("make", (), "make"),
         ("<<EOF", (Heredoc("EOF", "a\nb\n"),), "a\nb\n"),
         ("<<-EOF", (Heredoc("EOF", "\ta\n\t\tb\n", chomp=True),), "a\nb\n"),
+        ("<<-EOF", (Heredoc("EOF", "\t\u2028\tb\x0c\tc", chomp=True),), "\u2028\tb\x0c\tc"),
         ("<<EOF", (Heredoc("EOF", "#!/bin/x\n"),), "/dev/pipes/EOF"),
+        ("<<-EOF", (Heredoc("EOF", "#!/bin/x\n\ta", chomp=True),), "/dev/pipes/EOF"),
+        ("<<-EOF", (Heredoc("EOF", "\t#!/bin/x\n", chomp=True),), "#!/bin/x\n"),
+        ("<<'E F'", (Heredoc("E F", "#!/bin/x\n"),), "/dev/pipes/E F"),
+        ("sh <<A", (Heredoc("A", "#!/bin/x\n"),), "sh <<A\n#!/bin/x\nA"),
         ("cat <<A 3<<B", (Heredoc("A", "a\n"), Heredoc("B", "b\n")), "cat <<A 3<<B\na\nA\nb\nB"),
         ("sh <<A", (Heredoc("A", "a\n"),), "sh <<A\na\nA"),
     ],

@@ -77,6 +77,13 @@ class TestDestination:
         made = kitchen.copy("a", "/x/y/a")["x/y"]
         assert (made.mode, made.uid, made.gid, made.mtime_ns) == (0o755, 0, 0, NOW)
 
+    def test_made_directories_have_the_epoch_where_there_is_one(self, kitchen: Kitchen) -> None:
+        path = kitchen.add_file("d/a")
+        os.utime(path, ns=(OLD, OLD))
+        entries = kitchen.copy("d/a", "/x/y/a", epoch=NOW // 10**9)
+        times = {name: entry.mtime_ns for name, entry in entries.items()}
+        assert times == {"x": NOW, "x/y": NOW, "x/y/a": OLD}
+
     def test_new_directory_for_contents_has_the_usual_mode_and_the_sources_time(
         self, kitchen: Kitchen
     ) -> None:
@@ -107,14 +114,6 @@ class TestDestination:
         (kitchen.image / "d/a").symlink_to("/elsewhere")
         assert kinds(kitchen.copy("a", "/d/")) == {"d/a": Kind.FILE}
 
-    def test_link_flag_replaces_links_instead(self, kitchen: Kitchen) -> None:
-        kitchen.add_file("a")
-        (kitchen.image / "usr/lib/x").mkdir(parents=True)
-        (kitchen.image / "lib").symlink_to("usr/lib")
-        entries = kitchen.copy("a", "/lib/x/", link=True)
-        assert names(entries) == ["lib", "lib/x", "lib/x/a"]
-        assert entries["lib"].kind is Kind.DIRECTORY
-
     def test_links_that_lead_in_a_circle_are_refused(self, kitchen: Kitchen) -> None:
         kitchen.add_file("a")
         (kitchen.image / "loop").symlink_to("loop")
@@ -144,6 +143,8 @@ class TestDestination:
         assert caught.value.hint == "write /d/"
         assert names(kitchen.copy("a", "b", "/d/")) == ["d", "d/a", "d/b"]
         assert names(kitchen.copy("a", "b", ".")) == ["a", "b"]
+        (kitchen.image / "there").mkdir()
+        assert names(kitchen.copy("a", "b", "/there")) == ["there/a", "there/b"]
 
     def test_words_are_expanded(self, kitchen: Kitchen) -> None:
         kitchen.add_file("one/a")

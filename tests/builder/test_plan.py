@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kaniko_core.builder.plan import ImageBase, Plan, Scratch, StageBase, make_plan
+from kaniko_core.builder.plan import ImageBase, Plan, Scratch, StageBase
+from kaniko_core.builder.planner import make_plan
 from kaniko_core.dockerfile.parser import parse_dockerfile
 from kaniko_core.errors import DockerfileError, UsageError
 from kaniko_core.oci.platform import Platform
@@ -77,9 +78,9 @@ def test_copy_from_number_name_and_image() -> None:
     }
 
 
-def test_copy_from_a_stage_that_is_not_there_yet() -> None:
-    with pytest.raises(DockerfileError, match="Dockerfile:2: there is no stage 1"):
-        plan_of("FROM a\nCOPY --from=1 /x /x\nFROM b\n")
+def test_copy_from_a_number_that_no_stage_has() -> None:
+    with pytest.raises(DockerfileError, match="Dockerfile:3:13: there is no stage 2"):
+        plan_of("FROM a\nFROM b\nCOPY --from=2 /x /x\n")
 
 
 def test_copy_from_does_not_expand_variables() -> None:
@@ -100,10 +101,14 @@ def test_empty_base_says_how_to_give_it_a_value() -> None:
     assert "--build-arg" in (caught.value.hint or "")
 
 
-def test_from_platform_is_expanded_and_inherited_by_copy() -> None:
-    plan = plan_of("FROM --platform=linux/arm64 a\nCOPY --from=b /x /x\n")
+def test_from_platform_is_expanded() -> None:
+    plan = plan_of("ARG P=linux/arm64\nFROM --platform=$P a\n")
     assert plan.stages[0].platform == ARM64
-    assert plan.images == {image("a", ARM64), image("b", ARM64)}
+    assert plan.images == {image("a", ARM64)}
+
+
+def test_the_empty_image_is_for_the_target_platform() -> None:
+    assert plan_of("FROM --platform=linux/arm64 scratch\n").stages[0].platform == AMD64
 
 
 def test_predefined_platform_arguments_are_there() -> None:

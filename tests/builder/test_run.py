@@ -7,13 +7,21 @@ from pathlib import Path
 import pytest
 
 from kaniko_core.builder.configure import StageState, start_stage
-from kaniko_core.builder.run import process_of
-from kaniko_core.dockerfile.instructions import Command, Run
+from kaniko_core.builder.plan import Plan, Scratch, StagePlan
+from kaniko_core.builder.run import open_commands, parsed_mounts, process_of, refuse_forbidden
+from kaniko_core.builder.secrets import Secrets
+from kaniko_core.builder.workspace import open_workspace
+from kaniko_core.dockerfile.instructions import Command, From, Run
+from kaniko_core.dockerfile.mounts import MountKind
 from kaniko_core.dockerfile.scope import Scope
-from kaniko_core.errors import DockerfileError
+from kaniko_core.dockerfile.stages import Stage
+from kaniko_core.errors import DockerfileError, UsageError
 from kaniko_core.oci.spec import ImageConfig, RuntimeConfig
+from kaniko_core.options import BuildOptions
+from kaniko_core.progress import silent
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.sandbox.runner import Process
+from kaniko_core.values import Entitlement
 from tests.builder.copying import AMD64, source
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -76,14 +84,14 @@ def test_images_own_path_and_home_count(root: Rootfs) -> None:
     assert len(process.env) == 3
 
 
-def test_arguments_and_proxies_reach_the_command_and_env_beats_them(root: Rootfs) -> None:
+def test_arguments_and_proxies_reach_the_command(root: Rootfs) -> None:
     scope = Scope(proxies={"HTTP_PROXY": "http://proxy"})
     state = stage(scope, env=("BOTH=env",))
     state = replace(
         state, scope=state.scope.with_argument("BOTH", "arg").with_argument("ARG", "arg")
     )
     variables = environment(process_of(shell("x"), state, root))
-    assert variables["BOTH"] == "env"
+    assert variables["BOTH"] == "arg"
     assert variables["ARG"] == "arg"
     assert variables["HTTP_PROXY"] == "http://proxy"
 
@@ -120,3 +128,56 @@ def test_command_starts_in_workdir(root: Rootfs, workdir: str, cwd: str) -> None
 def test_network_can_be_switched_off(root: Rootfs) -> None:
     assert process_of(shell("x"), stage(), root).network
     assert not process_of(replace(shell("x"), network="none"), stage(), root).network
+
+
+def test_host_name_and_rights_are_asked_for(root: Rootfs) -> None:
+    plain = process_of(shell("x"), stage(), root)
+    assert (plain.hostname, plain.privileged) == ("kaniko", False)
+    process = process_of(replace(shell("x"), security="insecure"), stage(), root, hostname="box")
+    assert (process.hostname, process.privileged) == ("box", True)
+
+
+def planned(*runs: Run) -> Plan:
+    start = From(source("FROM x"), "x")
+    built = StagePlan(Stage(0, start, runs), Scratch(), AMD64)
+    return Plan({0: built}, 0, Scope())
+
+
+def test_rights_must_be_allowed() -> None:
+    insecure = replace(shell("x"), security="insecure")
+    refuse_forbidden(planned(insecure), (Entitlement.INSECURE,))
+    refuse_forbidden(planned(replace(shell("x"), security="sandbox", network="host")), ())
+    with pytest.raises(DockerfileError, match="Dockerfile:3: RUN --security=insecure is not"):
+        refuse_forbidden(planned(shell("y"), insecure), (Entitlement.HOST_NETWORK,))
+
+
+def test_mounts_are_expanded_by_the_variables_in_force() -> None:
+    state = stage(env=("DIR=d",))
+    run = replace(shell("x"), mounts=("target=/x/$DIR,source=${DIR:-e}", "type=tmpfs,target=/t"))
+    first, second = parsed_mounts(run, state)
+    assert (first.target, first.source, second.kind) == ("/x/d", "d", MountKind.TMPFS)
+
+
+@pytest.mark.parametrize("name", ["a b", "-x", "a\nb", "x" * 65, "ä"])
+def test_host_name_must_be_one(tmp_path: Path, name: str) -> None:
+    options = BuildOptions(build_arg=(("BUILDKIT_SANDBOX_HOSTNAME", name),))
+    with (
+        open_workspace(tmp_path, None, silent) as workspace,
+        pytest.raises(UsageError, match="is no host name"),
+        open_commands(options, workspace, Secrets(), None),
+    ):
+        pass
+
+
+def test_host_name_and_rights_come_from_the_options(tmp_path: Path) -> None:
+    options = BuildOptions(
+        build_arg=(("BUILDKIT_SANDBOX_HOSTNAME", "box"), ("BUILDKIT_CACHE_MOUNT_NS", "ns")),
+        allow=(Entitlement.INSECURE,),
+    )
+    with (
+        open_workspace(tmp_path, None, silent) as workspace,
+        open_commands(options, workspace, Secrets(), None) as commands,
+    ):
+        assert commands.hostname == "box"
+        assert commands.mounts.namespace == "ns"
+        assert commands.allow == (Entitlement.INSECURE,)

@@ -56,6 +56,13 @@ def test_outer_mounts_come_before_those_inside_them(tmp_path: Path) -> None:
     assert [mount["kind"] for mount in request["mounts"]] == ["tmpfs", "file", "bind"]
 
 
+def test_secret_variables_come_last_and_are_not_shown() -> None:
+    process = Process(("x",), env=("A=1", "B=2"), secret_env=("A=hunter2",))
+
+    assert run_request(process, 1)["env"] == [b"A=1", b"B=2", b"A=hunter2"]
+    assert "hunter2" not in repr(process)
+
+
 def test_names_that_are_no_text_survive() -> None:
     name = os.fsdecode(b"/caf\xe9")
 

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kaniko_core.addresses.git import GitReference, parse_git_reference
+from kaniko_core.errors import UsageError
+from tests.conformance import cases
+
+
+@pytest.mark.parametrize(("given", "expected"), cases("git-refs.json"))
+def test_references_mean_what_they_mean_to_buildkit(
+    given: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    if "error" in expected and expected["is_git"]:
+        with pytest.raises(UsageError):
+            parse_git_reference(given["ref"])
+    elif "error" in expected:
+        assert parse_git_reference(given["ref"]) is None
+    else:
+        wanted = expected["ref"]
+        assert parse_git_reference(given["ref"]) == GitReference(
+            remote=wanted["Remote"],
+            short_name=wanted["ShortName"],
+            ref=wanted["Ref"],
+            checksum=wanted["Checksum"],
+            subdirectory=wanted["SubDir"],
+            keep_git_dir=wanted["KeepGitDir"],
+            submodules=wanted["Submodules"],
+            mtime=wanted["MTime"],
+            fetch_by_commit=wanted["FetchByCommit"],
+            unencrypted=wanted["UnencryptedTCP"],
+            looks_local=wanted["IndistinguishableFromLocal"],
+        )
+
+
+def parsed(text: str) -> GitReference:
+    reference = parse_git_reference(text)
+    assert reference is not None
+    return reference
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "./x.git",
+        "../x.git",
+        ".git",
+        "x.git",
+        "dir/file",
+        "/srv/x.git",
+        "file:///srv/x.git",
+        "ftp://host/x.git",
+        "git+https://host/x.git",
+        "https://host/x",
+        "https://host/x.git/",
+        "https://host/x.git.txt",
+        "https://host/?x.git",
+        "https://ho st/x.git",
+        "https://host/%zz.git",
+        "https://host/x.git#%zz",
+        "https://host:port/x.git",
+        "https://user name@host/x.git",
+        "https://[fe80/x.git",
+        "https://[host]/x.git",
+        "https://host\x7f/x.git",
+        "host:x.git",
+        "user name@host:x.git",
+        "user@ho_st:x.git",
+        "git@host:x.git?a=%zz",
+        "git@host:x\n.git",
+    ],
+)
+def test_what_names_no_repository(text: str) -> None:
+    assert parse_git_reference(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "remote"),
+    [
+        ("git@host:x.git", "git@host:x.git"),
+        ("me-2@host:/srv/x", "me-2@host:/srv/x"),
+        ("ssh://git@host:22/~/x", "ssh://git@host:22/~/x"),
+        ("git://host/x", "git://host/x"),
+        ("HTTPS://Host/x.git", "https://Host/x.git"),
+        ("https://host/x%2egit", "https://host/x%2egit"),
+        ("https://host/a b.git", "https://host/a%20b.git"),
+        ("https://u:p%40w@host/x.git", "https://u:p%40w@host/x.git"),
+        ("https://[::1]:80/x.git", "https://[::1]:80/x.git"),
+        ("https://host:/x.git", "https://host:/x.git"),
+        ("https://host/x.git?", "https://host/x.git?"),
+        ("github.com/a/b?x;y", "github.com/a/b"),
+    ],
+)
+def test_remote_is_what_go_makes_of_it(text: str, remote: str) -> None:
+    assert parsed(text).remote == remote
+
+
+@pytest.mark.parametrize(
+    ("suffix", "ref", "directory"),
+    [
+        ("", "", ""),
+        ("#", "", ""),
+        ("#main", "main", ""),
+        ("#:sub", "", "sub"),
+        ("#main:", "main", ""),
+        ("#a/b:c/d", "a/b", "c/d"),
+        ("#a:b:c", "a", "b:c"),
+        ("#main:/../../etc", "main", "etc"),
+        ("#main:a/../b/", "main", "b"),
+        ("?ref=v1", "v1", ""),
+        ("?ref=v1#v1", "v1", ""),
+        ("?tag=v1", "refs/tags/v1", ""),
+        ("?tag=refs/tags/v1", "refs/tags/v1", ""),
+        ("?tag=v1#refs/tags/v1", "refs/tags/v1", ""),
+        ("?branch=b+c", "refs/heads/b c", ""),
+        ("?branch=refs/heads/b", "refs/heads/b", ""),
+        ("?subdir=/sub", "", "/sub"),
+        ("?subdir=s#:s", "", "s"),
+    ],
+)
+@pytest.mark.parametrize("remote", ["https://host/x.git", "git@host:x.git", "github.com/a/b"])
+def test_reference_and_directory(remote: str, suffix: str, ref: str, directory: str) -> None:
+    reference = parsed(remote + suffix)
+
+    assert (reference.ref, reference.subdirectory) == (ref, directory)
+
+
+def test_fragments_of_urls_are_decoded_those_of_scp_forms_are_not() -> None:
+    assert parsed("https://h/x.git#a%2Fb").ref == "a/b"
+    assert parsed("git@h:x.git#a%2Fb").ref == "a%2Fb"
+
+
+@pytest.mark.parametrize("value", ["", "=", "=1", "=t", "=T", "=true", "=TRUE", "=True"])
+def test_flags_are_true(value: str) -> None:
+    reference = parsed(
+        f"https://h/x.git?keep-git-dir{value}&submodules{value}&fetch-by-commit{value}"
+    )
+
+    assert reference.keep_git_dir
+    assert reference.submodules
+    assert reference.fetch_by_commit
+
+
+@pytest.mark.parametrize("value", ["0", "f", "F", "false", "FALSE", "False"])
+def test_flags_are_false(value: str) -> None:
+    reference = parsed(f"https://h/x.git?keep-git-dir={value}&submodules={value}")
+
+    assert reference.keep_git_dir is False
+    assert reference.submodules is False
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "unknown=1",
+        "=1",
+        "ref",
+        "ref=",
+        "tag=",
+        "subdir=",
+        "checksum=",
+        "mtime=",
+        "mtime=now",
+        "ref=a&ref=a",
+        "keep-git-dir=yes",
+        "submodules=2",
+        "fetch-by-commit=no",
+        "tag=a&branch=a",
+        "ref=a&tag=a",
+        "ref=a&branch=a",
+    ],
+)
+@pytest.mark.parametrize("remote", ["https://host/x.git", "git@host:x.git"])
+def test_wrong_queries_are_refused(remote: str, query: str) -> None:
+    with pytest.raises(UsageError):
+        parse_git_reference(f"{remote}?{query}")
+
+
+def test_checksum_has_two_names() -> None:
+    assert parsed("https://h/x.git?commit=abc").checksum == "abc"
+    assert parsed("https://h/x.git?checksum=abc").checksum == "abc"
+
+
+def test_names_for_people_hold_no_password() -> None:
+    assert parsed("https://u:secret@h/x.git?ref=v1#v1").name == "https://h/x.git"
+    assert parsed("ssh://git:secret@h/x.git").name == "ssh://git@h/x.git"
+    assert parsed("git@h:x.git").name == "git@h:x.git"
