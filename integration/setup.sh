@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(
   docker-registry skopeo umoci podman buildah crun catatonit jq apache2-utils
   mmdebstrap debian-archive-keyring busybox-static
-  uidmap iproute2 util-linux libcap2-bin git gcc libc6-dev ca-certificates
+  uidmap iproute2 util-linux libcap2-bin git openssh-client gcc libc6-dev ca-certificates
   python3 python3-venv
 )
 

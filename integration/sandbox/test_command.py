@@ -249,3 +249,27 @@ def test_names_are_a_private_copy_with_its_own_host(workshop: Workshop) -> None:
     assert "localhost kaniko" in hosts
     assert hosts.endswith("mine\n")
     assert "mine" not in Path("/etc/hosts").read_text()
+
+
+def test_the_host_name_is_the_processs(workshop: Workshop) -> None:
+    assert workshop.shell("hostname; grep -c box.example /etc/hosts", hostname="box.example") == (
+        "box.example\n1\n"
+    )
+
+
+def test_a_privileged_command_has_every_right_of_the_builder(workshop: Workshop) -> None:
+    script = (
+        "grep CapEff /proc/self/status | cut -f 2; grep -c ' /proc/sys ' /proc/mounts;"
+        " grep -o ' /sys sysfs r.' /proc/mounts; mkdir /m && mount -t tmpfs x /m && echo mounted"
+    )
+    lines = workshop.shell(script, privileged=True).splitlines()
+
+    ours = re.search(r"CapEff:\t(\w+)", Path("/proc/self/status").read_text())
+    assert ours is not None
+    assert lines == [ours[1], "0", " /sys sysfs rw", "mounted"]
+
+
+def test_secret_variables_reach_the_command(workshop: Workshop) -> None:
+    seen = workshop.shell("echo $HOME $B", secret_env=("HOME=/hidden", "B=too"))
+
+    assert seen == "/hidden too\n"

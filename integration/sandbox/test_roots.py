@@ -231,3 +231,48 @@ def test_a_directory_that_cannot_hold_lower_layers_is_found_out(
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DiskError, match="layers cannot be unpacked in /proc"):
         sandbox.check_lower(Path("/proc"))
+
+
+def test_a_tmpfs_may_be_read_only(workshop: Workshop) -> None:
+    seen = workshop.shell(
+        "ls -A /t; touch /t/x 2>/dev/null || echo no", mounts=(TmpfsMount("/t", read_only=True),)
+    )
+
+    assert seen == "no\n"
+
+
+def test_a_file_in_memory_cannot_be_changed_by_its_owner(workshop: Workshop) -> None:
+    mounts = (FileMount("/f", b"x", mode=0o777, uid=5),)
+
+    heard = workshop.run("/bin/sh", "-c", "echo y > /f; chmod 0 /f; true", mounts=mounts)
+
+    assert heard.stderr.count(b"Read-only file system") == 2
+
+
+def test_a_bare_root_has_no_mount_points(
+    workshop: Workshop, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    for name in ("lower", "upper", "work"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lower/f").touch()
+
+    with sandbox.mounted(
+        [tmp_path / "lower"], upper=tmp_path / "upper", work=tmp_path / "work", bare=True
+    ) as bare:
+        mount = BindMount("/m", bare.number, writable=True)
+        assert workshop.shell("echo x > /m/f; ls -A /m", mounts=(mount,)) == "f\n"
+
+    assert (tmp_path / "lower/f").read_text() == ""
+    assert workshop.changed() == []
+
+
+def test_a_place_that_is_missing_in_a_read_only_mount_is_told(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    (tmp_path / "outer").mkdir()
+    mounts = (BindMount("/m", tmp_path / "outer"), TmpfsMount("/m/inner"))
+
+    with pytest.raises(SandboxError, match="Read-only file system") as caught:
+        workshop.shell("true", mounts=mounts)
+
+    assert "mount the outer one rw" in str(caught.value.hint)
