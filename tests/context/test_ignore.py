@@ -88,6 +88,49 @@ def test_escaped_characters_are_themselves() -> None:
     assert IgnorePatterns(["[\\]a]"]).ignored("]")
 
 
+@pytest.mark.parametrize(
+    ("pattern", "path", "ignored"),
+    [
+        # Without a wildcard nothing has a meaning.
+        ("a{2}|^$", "a{2}|^$", True),
+        ("a{2}*", "aa.txt", True),
+        ("a{2}*", "a{2}", False),
+        ("*.{js,ts}", "a.{js,ts}", True),
+        ("a^*", "a^b", False),
+        ("^a*", "ab", True),
+        ("b*|a", "xa", True),
+        ("b*|a", "xb", False),
+        ("[[:alpha:]]*", "x1", True),
+        ("[[:^alpha:]]?", "x1", False),
+        ("[[:^alpha:]]?", "é1", True),
+        ("[*]", "*", False),
+        ("[?]", "?", False),
+        ("a\\d", "a7", True),
+        ("a\\D", "a7", False),
+        ("a\\x41\\101", "aAA", True),
+        ("a\\tb", "a\tb", True),
+        ("a\\_b", "a_b", True),
+        ("*\\bb", "a-b", True),
+        ("*a\\z", "a/b", True),
+        ("a/**/b", "a/x\ny/b", False),
+        ("a/**", "a/x\ny", True),
+        ("**b", "x\ny/b", True),
+    ],
+)
+def test_characters_mean_what_they_mean_in_mobys_expressions(
+    pattern: str, path: str, ignored: bool
+) -> None:
+    assert IgnorePatterns([pattern]).ignored(path) is ignored
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a\\p*", "src\\Lib", "a{2}{3}*", "a{1001}*", "[[:none:]]", "a\\1", "\\x{110000}"]
+)
+def test_what_becomes_no_expression_is_refused(pattern: str) -> None:
+    with pytest.raises(UsageError, match="is no pattern"):
+        IgnorePatterns([pattern])
+
+
 @pytest.mark.parametrize("pattern", ["[", "[]", "[a", "[z-a]", "a\\", "!", "[a-", "[\\"])
 def test_what_is_no_pattern_is_refused_with_a_hint(pattern: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -94,6 +94,12 @@ def mount(text: str) -> Mount:
 def test_size_of_a_tmpfs_is_in_bytes() -> None:
     assert mount("type=tmpfs,target=/x,size=64m").size == 64 << 20
     assert mount("type=tmpfs,target=/x,size=1.5 KiB").size == 1536
+    assert [mount(f"type=tmpfs,size={size}").size for size in (".5kb", "5.", "7B", "8 ")] == [
+        *(512, 5, 7, 8)
+    ]
+    for size in ("5ib", "5ki", "5kbi", "k", "5  m", "-5", "5e"):
+        with pytest.raises(UsageError, match="is not a size"):
+            mount(f"type=tmpfs,size={size}")
 
 
 def test_a_quoted_field_may_hold_commas_and_quotes() -> None:
@@ -158,6 +164,74 @@ def test_a_mode_that_is_none_says_what_one_looks_like() -> None:
         assert "u=rwX" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("spec", "mode", "after"),
+    [
+        ("u+t", 0o644, 0o1644),
+        ("g=u", 0o2741, 0o2771),
+        ("g=ru", 0o741, 0o771),
+        ("g=ur", 0o741, 0o741),
+        ("a-x,+X", 0o755, 0o755),
+        ("-X", 0o755, 0o755),
+        ("=X", 0o4755, 0o111),
+        ("u-s,g+s", 0o4711, 0o2711),
+        ("+rt", 0o600, 0o1600),
+        ("a+rt", 0o600, 0o1644),
+        ("o=u-w", 0o770, 0o775),
+        ("uo-u", 0o757, 0o050),
+        ("u=rw+x", 0o000, 0o700),
+    ],
+)
+def test_symbolic_modes_have_the_rules_of_freebsd(spec: str, mode: int, after: int) -> None:
+    assert apply_mode(spec, mode, False) == after
+
+
+def test_addresses_and_ports_of_the_host_are_checked_and_dropped() -> None:
+    assert expose_ports("[::1]:8000-8001:80-81") == ("80/tcp", "81/tcp")
+    assert expose_ports("8000-8010:80/UDP") == ("80/udp",)
+    assert expose_ports(":0080") == ("80/tcp",)
+    for spec in (
+        "x:80:80",
+        "1.2.3:80:80",
+        "fe80::1%eth0:80:80",
+        "x:80",
+        "1-2:80-82",
+        "80:",
+        "[::1:1:1",
+    ):
+        with pytest.raises(UsageError, match="is not a port"):
+            expose_ports(spec)
+
+
+def test_names_of_signals_are_those_of_linux() -> None:
+    assert [signal_number(name) for name in ("iot", "SIGPOLL", "WINCH", "sigsys")] == [
+        6,
+        29,
+        28,
+        31,
+    ]
+    assert [signal_number(name) for name in ("RTMIN+15", "rtmax-14", "+09")] == [49, 50, 9]
+    assert signal_number("9223372036854775807") == 2**63 - 1
+    for name in ("RTMIN+16", "RTMIN+0", "RTMIN+01", "RTMAX-15", "SIGSIGKILL", "9" * 19, "EXIT"):
+        with pytest.raises(UsageError, match="is not a signal"):
+            signal_number(name)
+
+
+def test_durations_end_where_64_bits_do() -> None:
+    assert nanoseconds("-9223372036854775808ns") == -(2**63)
+    assert nanoseconds("9223372036854775807.9ns") == 2**63 - 1
+    assert nanoseconds("1.9999999999s") == 1_999_999_999
+    with pytest.raises(UsageError, match="is not a duration"):
+        nanoseconds("9223372036854775807ns1ns")
+
+
+def test_destinations_keep_what_says_directory() -> None:
+    assert destination_path("/w", "x/.") == "/w/x/."
+    assert destination_path("/", ".") == "/"
+    assert destination_path("/w", ".", keep_slash=False) == "/w"
+    assert workdir_path("/a//b", "") == "/a//b"
+
+
 def test_a_plain_name_is_no_pattern() -> None:
     assert not any(map(has_wildcard, ("src/main.py", "a\\*b", "a\\", "a]")))
     assert all(map(has_wildcard, ("*.py", "a?", "[ab]", "\\\\*", "\\*?")))
@@ -167,6 +241,24 @@ def test_a_wildcard_stops_at_a_slash() -> None:
     assert matches("*.py", "main.py")
     assert not matches("*.py", "src/main.py")
     assert matches("src/*/[!a]", "src/x/!")
+
+
+def test_what_stands_behind_a_star_stays_where_it_is_found_first() -> None:
+    """With Go a negated class may be a slash, which the star before it has gone past."""
+    assert matches("*[^x]b", "a/b")
+    assert not matches("*[^x]*b", "a/b")
+
+
+def test_a_star_may_end_inside_a_character() -> None:
+    assert matches("*??", "☺")
+    assert not matches("??", "☺")
+
+
+def test_a_class_that_is_none_is_refused_where_a_name_reaches_it() -> None:
+    assert not matches("a*[", "b")
+    assert not matches("a*b*[", "ac")
+    with pytest.raises(UsageError):
+        matches("a*[", "ab")
 
 
 def test_a_range_that_runs_backwards_matches_nothing() -> None:

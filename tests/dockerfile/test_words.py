@@ -72,6 +72,40 @@ def test_what_is_left_open_is_refused(word: str) -> None:
         Lexer().expand(word, ENV)
 
 
+def test_a_pattern_stops_at_the_end_of_a_line() -> None:
+    env = {"L": "ab\ncb\n"}
+    assert Lexer().expand("${L#*c}", env) == env["L"]
+    assert Lexer().expand("${L##*b}", env) == "\ncb\n"
+    assert Lexer().expand("${L//?/x}", env) == "xx\nxx\n"
+
+
+def test_a_replacement_everywhere_may_name_the_match() -> None:
+    env = {"V": "abc"}
+    assert Lexer().expand("${V//b/'<$0${0}$$$1$x>'}", env) == "a<bb$>c"
+    assert Lexer().expand("${V/b/'<$0>'}", env) == "a<$0>c"
+
+
+def test_a_backslash_at_the_end_of_a_suffix_escapes_what_is_before_it() -> None:
+    assert Lexer("`").expand("${V%b*\\}", {"V": "ab*"}) == "a"
+
+
+def test_names_are_letters_decimal_digits_and_underscores() -> None:
+    env = {"é_1": "x", "٣": "y"}
+    assert Lexer().expand("$é_1² $٣x", env) == "x² yx"
+
+
+def test_a_modifier_that_is_none_is_left_to_the_shell_where_the_variable_is_unset() -> None:
+    assert Lexer(skip_unset=True).expand("${NO:0:1} ${NO:=x}", {}) == "${NO:0:1} ${NO:=x}"
+    with pytest.raises(WordError):
+        Lexer(skip_unset=True).expand("${A:0:1}", ENV)
+
+
+def test_a_word_begun_before_a_substitution_with_an_operand_is_forgotten() -> None:
+    """Also where the substitution is in double quotes."""
+    assert Lexer().expand_words('x a"${NO:-b}"c', {}) == ["x", "bc"]
+    assert Lexer().expand_words('x a"$NO"c', {}) == ["x", "ac"]
+
+
 def test_white_space_does_not_part_a_heredoc_from_its_name() -> None:
     assert Lexer().expand_words("a x<< \tEOF b", {}) == ["a", "x<< \tEOF", "b"]
     assert Lexer().expand_words("<<- EOF", {}) == ["<<-", "EOF"]
@@ -101,7 +135,11 @@ def test_nothing_but_a_word_error_is_raised(
 
 
 @settings(deadline=None)
-@given(st.text(st.characters(exclude_characters="$'\"\\<\ufeff\x1c\x1d\x1e\x1f", exclude_categories=["Cs"])))
+@given(
+    st.text(
+        st.characters(exclude_characters="$'\"\\<\ufeff\x1c\x1d\x1e\x1f", exclude_categories=["Cs"])
+    )
+)
 def test_a_word_without_special_characters_is_itself(word: str) -> None:
     assert Lexer().expand(word, {}) == word
     assert Lexer().expand_words(word, {}) == word.split()

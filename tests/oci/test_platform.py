@@ -35,6 +35,11 @@ def test_names_mean_what_containerd_says(given: dict[str, Any], expected: dict[s
         ("Linux/AMD64", "linux/amd64"),
         ("macos/arm64", "darwin/arm64"),
         ("linux/amd64/v1", "linux/amd64"),
+        ("linux/armhf/v6", "linux/arm/v7"),
+        ("linux/i386/v2", "linux/386"),
+        ("LINUX/ARM/V6", "linux/arm/v6"),
+        ("windows(10.0.17763+win32k)/amd64", "windows/amd64"),
+        ("x/y.z/w", "x/y.z/w"),
     ],
 )
 def test_other_names_are_normalised(text: str, expected: str) -> None:
@@ -46,6 +51,13 @@ def test_what_is_no_platform_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not a platform") as caught:
         Platform.parse(text)
     assert caught.value.hint
+
+
+def test_an_operating_system_may_have_a_version() -> None:
+    assert Platform.parse("windows(10.0%2B1)/amd64").os_version == "10.0+1"
+    for text in ("win.dows/amd64", "windows(/amd64", "windows(1(2))/amd64", "linux*", "(1)/amd64"):
+        with pytest.raises(UsageError, match="not a platform"):
+            Platform.parse(text)
 
 
 def test_host_is_a_linux() -> None:

@@ -112,6 +112,11 @@ def test_at_a_digest_a_tag_means_nothing() -> None:
     assert Reference.parse("quay.io/app:1").at(DIGEST) == Reference.parse(f"quay.io/app@{DIGEST}")
 
 
+def test_the_familiar_name_keeps_a_library_of_several_components() -> None:
+    assert Reference.parse("library/a:1").familiar == "a:1"
+    assert Reference.parse("docker.io/library/a/b").familiar == "library/a/b"
+
+
 _COMPONENT = st.from_regex(r"[a-z0-9]+(?:[._-][a-z0-9]+){0,2}", fullmatch=True)
 
 
