@@ -33,6 +33,8 @@ from integration.readers import Buildah, output_of
 from integration.world import REPOSITORY, Registry
 
 _CASES = corpus.cases()
+# The corpus lists what this buildah, that of Debian 12, makes otherwise.
+_JUDGE = "1.28."
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Base images beside busybox: its files, and these configs.
@@ -72,6 +74,7 @@ class World:
     names: Mapping[str, str]
     cache: Path
     buildah: Buildah
+    version: str
     base: Mapping[str, Node]
 
     def translated(self, text: str) -> str:
@@ -113,7 +116,8 @@ def world(
         images.write_layout(layout, io.BytesIO(_only_layer(base)), config)
         # In Docker's media types: buildah takes no HEALTHCHECK and no ONBUILD from OCI's.
         images.push(layout, registry, f"corpus/{name}:latest", docker=True)
-    return World(names, scratch / "cache", buildah, image_of_layout(base).tree)
+    version = output_of("buildah", "--version").split()[2]
+    return World(names, scratch / "cache", buildah, version, image_of_layout(base).tree)
 
 
 def _only_layer(layout: Path) -> bytes:
@@ -143,17 +147,25 @@ def test_image_is_as_it_should_be(
 
     if case.fails is not None:
         said(done, case.fails)
-        if case.buildah is None:
+        if _is_judged(case, world):
             with pytest.raises(AssertionError, match="buildah ended with"):
                 _built_by_buildah(case, world, context)
         return
     if done.status != 0:
         pytest.fail(done.written, pytrace=False)
     ours = image_of_layout(layout)
-    wrong = _unexpected(case, ours, world.base)
-    if case.buildah is None:
-        wrong += _unlisted(case, differences(ours, _built_by_buildah(case, world, context)))
-    assert not wrong, "\n".join(wrong)
+    unexpected = _unexpected(case, ours, world.base)
+    assert not unexpected, "\n".join(unexpected)
+    if _is_judged(case, world):
+        unlisted = _unlisted(case, differences(ours, _built_by_buildah(case, world, context)))
+        assert not unlisted, "\n".join(unlisted)
+
+
+def _is_judged(case: Case, world: World) -> bool:
+    """Whether buildah is asked; the test is skipped where it is another one than it should be."""
+    if case.buildah is None and not world.version.startswith(_JUDGE):
+        pytest.skip(f"buildah is {world.version}; the corpus speaks of {_JUDGE}x")
+    return case.buildah is None
 
 
 def _built_by_us(

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import typer
 
 import kaniko_core
 from kaniko_core.cli import console, with_options
+from kaniko_core.console.words import printable
 from kaniko_core.options import (
     BuildOptions,
     CacheOptions,
+    LogFormat,
     LogOptions,
     OutputOptions,
     RegistryOptions,
 )
 from kaniko_core.progress import Progress
+
+if TYPE_CHECKING:
+    from kaniko_core.builder.check import CheckReport
 
 _SHORT = {"context": "-c", "dockerfile": "-f", "destination": "-d", "verbosity": "-v"}
 
@@ -32,6 +38,40 @@ def _build(
     from kaniko_core.builder.build import build
 
     build(building, output, cache, registry, progress=progress)
+
+
+def _plan(
+    building: BuildOptions,
+    output: OutputOptions,
+    cache: CacheOptions,
+    registry: RegistryOptions,
+    *,
+    progress: Progress,
+) -> str:
+    from kaniko_core.builder.dryrun import dryrun
+
+    return dryrun(building, output, cache, registry, progress=progress)
+
+
+def _check(
+    building: BuildOptions,
+    cache: CacheOptions,
+    registry: RegistryOptions,
+    *,
+    progress: Progress,
+) -> CheckReport:
+    from kaniko_core.builder.check import check
+
+    return check(building, cache, registry, progress=progress)
+
+
+def _show(report: CheckReport, log: LogOptions) -> None:
+    """Write *report* to stdout, and end with its status."""
+    text = report.json() if log.log_format is LogFormat.JSON else printable(report.text())
+    typer.echo(text)
+    if report.error is not None:
+        raise report.error
+    raise typer.Exit(report.status)
 
 
 def application(build: Callable[..., None] = _build) -> typer.Typer:
@@ -53,8 +93,18 @@ def application(build: Callable[..., None] = _build) -> typer.Typer:
         log: LogOptions,
     ) -> None:
         """Build an image from a Dockerfile, without a daemon, and push it to a registry."""
-        with console(log) as progress:
-            build(building, output, cache, registry, progress=progress)
+        if building.check:
+            with console(log) as progress:
+                report = _check(building, cache, registry, progress=progress)
+            _show(report, log)
+        elif building.dryrun:
+            with console(log) as progress:
+                plan = _plan(building, output, cache, registry, progress=progress)
+            typer.echo(printable(plan), nl=False)
+        else:
+            output.require_destination()
+            with console(log) as progress:
+                build(building, output, cache, registry, progress=progress)
 
     @app.command()
     def version() -> None:

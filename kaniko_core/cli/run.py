@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import select
 import signal
 import sys
 import traceback
@@ -211,11 +212,23 @@ def _broken(stream: TextIO | None) -> bool:
     """Whether what was written to *stream* cannot reach anybody; then it is left alone."""
     try:
         _flush(stream)
+        if stream is None or not _unread(stream):
+            return False
     except (OSError, ValueError):
-        if stream is not None:
-            silence(stream)
-        return True
-    return False
+        pass
+    if stream is not None:
+        silence(stream)
+    return True
+
+
+def _unread(stream: TextIO) -> bool:
+    """Whether *stream* is a pipe that nobody reads: what a failed write held may be gone."""
+    watched = select.poll()
+    try:
+        watched.register(stream, 0)
+    except (OSError, ValueError):
+        return False  # no file at all
+    return any(event & select.POLLERR for _, event in watched.poll(0))
 
 
 def _flush(stream: TextIO | None) -> None:
