@@ -119,7 +119,11 @@ class BuildOptions:
         str, Flag("Directory below the context to use as the context.", metavar="PATH")
     ] = ""
     dockerfile: Annotated[
-        str, Flag("The Dockerfile: looked for here, then in the context.", metavar="FILE")
+        str,
+        Flag(
+            "The Dockerfile: looked for here, then in the context; or a URL, or - for stdin.",
+            metavar="FILE",
+        ),
     ] = "Dockerfile"
     target: Annotated[str, Flag("Stage to build instead of the last.", metavar="STAGE")] = ""
     build_arg: Annotated[

@@ -34,6 +34,7 @@ _TAGS, _BRANCHES = "refs/tags/", "refs/heads/"
 _FLAGS = frozenset({"keep-git-dir", "submodules", "fetch-by-commit"})
 _KEYS = _FLAGS | {"ref", "tag", "branch", "subdir", "checksum", "commit", "mtime"}
 _TIMES = frozenset({"checkout", "commit"})
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
@@ -44,7 +45,8 @@ class GitReference:
 
     Attributes:
         remote: what git is given: without query and fragment; it may hold a password.
-        ref: a branch, tag, full name or commit; empty for the default branch.
+        ref: a branch, tag, full name or commit; empty for the default branch. Where a query
+            says nothing but a whole commit, it is that commit.
         checksum: a commit, or how its hash begins, that *ref* must lead to; or empty.
         subdirectory: what becomes the root; empty for everything.
         keep_git_dir: whether ``.git`` is kept; None where nothing is said.
@@ -188,6 +190,9 @@ def _with_branch_or_tag(reference: GitReference, branch: str, tag: str) -> GitRe
         raise UsageError("a git repository has both a branch and a tag", hint="name one of them")
     if branch:
         reference = _one_of(reference, "branch", _BRANCHES + branch.removeprefix(_BRANCHES))
+    if not reference.ref and _COMMIT.fullmatch(reference.checksum):
+        # Nothing is there to be verified with it, so it is what is wanted.
+        reference = replace(reference, ref=reference.checksum)
     return reference
 
 

@@ -123,7 +123,10 @@ def _note(project: Project, build: BuildOptions, progress: Progress) -> None:
     if syntax:
         progress(_syntax_note(syntax))
     for name in unused_build_args(dockerfile, (name for name, _ in build.build_arg)):
-        progress(Warned(f"--build-arg {name} has no effect: {dockerfile.path} has no ARG {name}"))
+        reason = f"{dockerfile.path} has no ARG {name}"
+        if name.startswith("BUILDKIT_"):
+            reason = "there is nothing in this builder that it could change"
+        progress(Warned(f"--build-arg {name} has no effect: {reason}"))
 
 
 def _syntax_note(syntax: str) -> Noted | Warned:

@@ -18,10 +18,13 @@ from kaniko_core.builder.project import Project, open_preview, open_project, rea
 from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.cache.images import ImageCache
 from kaniko_core.context import BuildContext
+from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.dockerfile.checks.check import check_dockerfile, check_source
 from kaniko_core.dockerfile.checks.policy import check_policy
 from kaniko_core.dockerfile.checks.surroundings import Surroundings
+from kaniko_core.dockerfile.checks.walk import ANY_FILE
 from kaniko_core.dockerfile.stages import Check, Stage
+from kaniko_core.dockerfile.wildcards import has_wildcard
 from kaniko_core.errors import DockerfileError, KanikoError
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import ImageConfig
@@ -144,6 +147,9 @@ def _checked(
         project = open_project(build, remote, (context, source))
         build_args = dict(project.build_args)
         plan = project.plan()
+        if not build.target:
+            # Any stage may be built one day, so without a target all are looked at.
+            plan = project.plan(every_stage=True)
     except DockerfileError as caught:
         error = caught
     on_disk = ImageCache(cache or CacheOptions()) if build.cache else None
@@ -196,9 +202,24 @@ def _surroundings(
         target_platform=platform or host,
         target_stage=name or "default",
         base=config,
-        ignored=None if context.ignore.has_exclusions else context.ignore.ignored,
+        ignored=_left_out_by(context.ignore),
         stages=None if plan is None else frozenset(plan.stages),
     )
+
+
+def _left_out_by(patterns: IgnorePatterns) -> Callable[[str], bool]:
+    """Return whether a source of COPY has nothing that *patterns* leave in."""
+
+    def left_out(path: str) -> bool:
+        if not patterns.ignored(path):
+            return False
+        if not patterns.has_exclusions:
+            return True
+        # Whatever a wildcard or the whole context stands for, a pattern with ! may take back.
+        several = path == ANY_FILE or has_wildcard(path)
+        return not several and not patterns.may_include_below(path)
+
+    return left_out
 
 
 class _Bases:

@@ -145,9 +145,10 @@ def run_text(command: str, heredocs: Sequence[Heredoc]) -> str:
 
 def run_script(command: str, heredocs: Sequence[Heredoc]) -> tuple[str, str] | None:
     """Return path and content of the program that a RUN's here-document is; None if it is none."""
-    if opening(command) is None or not heredocs or not heredocs[0].content.startswith("#!"):
+    if opening(command) is None or not heredocs:
         return None
-    return f"{_PROGRAMS}/{heredocs[0].name}", _body(heredocs[0])
+    body = _body(heredocs[0])
+    return (f"{_PROGRAMS}/{heredocs[0].name}", body) if body.startswith("#!") else None
 
 
 def _body(heredoc: Heredoc) -> str:

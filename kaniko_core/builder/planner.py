@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import assert_never
 
+from kaniko_core.builder.configure import located
 from kaniko_core.builder.plan import (
     ContextBase,
     ImageBase,
@@ -33,7 +34,7 @@ from kaniko_core.context.named import (
     NamedContexts,
 )
 from kaniko_core.dockerfile.instructions import Copy, From, Instruction, OnBuild, Run, Source
-from kaniko_core.dockerfile.mounts import mount_origin
+from kaniko_core.dockerfile.mounts import mount_origin, parse_mount
 from kaniko_core.dockerfile.parser import parse_trigger
 from kaniko_core.dockerfile.scope import Scope, global_scope
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
@@ -57,6 +58,7 @@ def make_plan(
     target_platform: Platform | None = None,
     contexts: NamedContexts = _NO_CONTEXTS,
     triggers: Triggers = lambda _: (),
+    every_stage: bool = False,
 ) -> Plan:
     """Return the plan for *target* (a stage's name or number; the last stage where empty).
 
@@ -68,6 +70,7 @@ def make_plan(
         target_platform: of the image.
         contexts: what stands for a stage or image of the same name.
         triggers: returns the ONBUILD triggers of a base image.
+        every_stage: whether stages that the target does not need are planned as well.
 
     Raises:
         DockerfileError: a FROM or ``--from`` names something that cannot be.
@@ -81,10 +84,13 @@ def make_plan(
         build_args=build_args or {},
         build_platform=build_platform,
         target_platform=target_platform,
-        target_stage=dockerfile.stages[number].start.name or "default",
+        target_stage=target or dockerfile.stages[number].start.name or "default",
     )
     planner = _Planner(dockerfile, arguments, target_platform, contexts, triggers)
     planner.visit(number)
+    if every_stage:
+        for stage in dockerfile.stages:
+            planner.visit(stage.number)
     return Plan(dict(sorted(planner.planned.items())), number, arguments)
 
 
@@ -124,8 +130,14 @@ def _named_in(instruction: Instruction) -> Iterator[str]:
     match instruction:
         case Copy(from_=str() as name):
             yield name
-        case Run(mounts=mounts):
-            yield from filter(None, map(mount_origin, mounts))
+        case Run(source=source, mounts=mounts):
+            with located(source):
+                origins = [mount_origin(text) for text in mounts]
+                for text in mounts:
+                    # What a variable will make of the others, nobody knows before.
+                    if "$" not in text:
+                        parse_mount(text, str)
+            yield from filter(None, origins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +285,9 @@ class _Planner:
         except WordError as error:
             raise start.source.error(str(error), hint=error.hint, at=(error.word,)) from None
         if not value.strip():
+            nothing = f": {text} has no value here" if text.strip() else ""
             raise start.source.error(
-                f"{what} is empty: {text} has no value here",
+                f"{what} is empty{nothing}",
                 hint="declare it with ARG before the first FROM, or give it with --build-arg",
                 at=(text,),
             )

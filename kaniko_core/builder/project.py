@@ -66,8 +66,10 @@ class Project:
     platform: Platform | None = None
     epoch: int | None = None
 
-    def plan(self, triggers: Triggers = lambda _: ()) -> Plan:
+    def plan(self, triggers: Triggers = lambda _: (), *, every_stage: bool = False) -> Plan:
         """Return what is to be built; *triggers* knows the ONBUILD of base images.
+
+        With *every_stage* it is what the Dockerfile could be built to.
 
         Raises:
             DockerfileError: a stage or image that is named cannot be, or cannot be built.
@@ -80,8 +82,9 @@ class Project:
             target_platform=self.platform,
             contexts=self.named,
             triggers=triggers,
+            every_stage=every_stage,
         )
-        for stage in plan.stages.values():
+        for stage in () if every_stage else plan.stages.values():
             # A stage that is not built may hold anything.
             refuse_unsupported(stage.instructions)
         return plan
@@ -90,17 +93,27 @@ class Project:
         """Return the plan with what the ONBUILD of its base images adds: asks for their configs.
 
         Raises:
+            ContextError: a directory that stands for something does not exist.
             KanikoError: a base image cannot be found.
         """
 
         def triggers(wanted: ImageBase | LayoutBase) -> tuple[str, ...]:
             return images.find(wanted).config.config.on_build
 
-        plan = self.plan()
+        plan = _with_directories(self.plan())
         with ThreadPoolExecutor(_CONFIGS, thread_name_prefix="config") as pool:
             # A trigger may need more stages, and those more images: they are asked for in turn.
             list(pool.map(images.find, sorted(plan.bases, key=lambda base: base.name)))
-        return self.plan(triggers)
+        return _with_directories(self.plan(triggers))
+
+
+def _with_directories(plan: Plan) -> Plan:
+    """Return *plan*, if the directories that it needs are there: hours later is too late."""
+    for stage in plan.stages.values():
+        for origin in (stage.base, *stage.origins.values()):
+            if isinstance(origin, ContextBase) and isinstance(origin.context, LocalContext):
+                open_named(origin.name, origin.context.directory)
+    return plan
 
 
 Sources = tuple[BuildContext, DockerfileSource]
@@ -180,7 +193,7 @@ def _timed(project: Project, remote: RemoteSources) -> Project:
             case GitContext(reference):
                 return remote.git_tree(reference).time
             case ArchiveContext(url):
-                return remote.web_context(url).time
+                return remote.url_time(url)
             case _:
                 # Nobody knows when a directory, or an image, was made.
                 return None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Self, TypeVar, cast
 
 from kaniko_core.addresses.git import GitReference, parse_git_reference
+from kaniko_core.addresses.url import parse_url
 from kaniko_core.builder.add import is_archive
 from kaniko_core.builder.source import (
     CopySource,
@@ -24,14 +25,14 @@ from kaniko_core.builder.source import (
     SourceItem,
 )
 from kaniko_core.dockerfile.instructions import Add
-from kaniko_core.errors import KanikoError, UsageError, disk_errors
+from kaniko_core.errors import ContentError, KanikoError, UsageError, disk_errors
 from kaniko_core.oci.digest import Digest
 from kaniko_core.options import RegistryOptions
 from kaniko_core.progress import Progress, silent
 from kaniko_core.registry.hosts import HostRules
 from kaniko_core.registry.pacing import Pacing
 from kaniko_core.registry.transport import Transport
-from kaniko_core.remote.archive import unpack_context
+from kaniko_core.remote.archive import newest_file, unpack_context
 from kaniko_core.remote.git import GitTree, Repositories
 from kaniko_core.remote.gitrun import GitProgram, find_git
 from kaniko_core.remote.http import FetchedUrl, WebFiles, is_http_address, parse_checksum
@@ -52,12 +53,10 @@ class WebContext:
     Attributes:
         directory: the files of the archive; or one file, ``CONTEXT_FILE``.
         archive: which of the two.
-        time: when it was last modified, in seconds since 1970; None where nobody says.
     """
 
     directory: Path
     archive: bool
-    time: int | None
 
 
 class RemoteSources:
@@ -139,7 +138,21 @@ class RemoteSources:
         if not is_http_address(word):
             raise UsageError(f"{word} is no remote source", hint="name a URL or a git repository")
         checksum = parse_checksum(add.checksum) if add.checksum else None
-        return self.http_file(word, checksum).mtime_ns // _SECOND or None
+        return self.url_time(word, checksum)
+
+    def url_time(self, url: str, checksum: Digest | None = None) -> int | None:
+        """Return when what is behind *url* was made, in seconds since 1970, if that is known.
+
+        It is known if the server says it, or else if it is an archive: from its newest file.
+
+        Raises:
+            ContextError: it cannot be fetched, or has another checksum.
+        """
+        fetched = self.http_file(url, checksum)
+        if fetched.mtime_ns:
+            return fetched.mtime_ns // _SECOND
+        with fetched.path.open("rb") as stream:
+            return newest_file(stream)
 
     def git_tree(self, reference: GitReference) -> GitTree:
         """Return the files of a repository.
@@ -217,17 +230,20 @@ class RemoteSources:
     def _unpacked(self, url: str) -> WebContext:
         fetched = self.http_file(url)
         directory = self._fresh("contexts")
-        time = fetched.mtime_ns // _SECOND or None
         with disk_errors("unpack a context into", directory):
             directory.mkdir(mode=0o755)
             with fetched.path.open("rb") as stream:
                 archive = is_archive(stream)
             if not archive:
                 (directory / CONTEXT_FILE).hardlink_to(fetched.path)
-                return WebContext(directory, archive, time)
-            with fetched.path.open("rb") as stream:
-                unpack_context(stream, directory)
-        return WebContext(directory, archive, time)
+                return WebContext(directory, archive)
+            try:
+                with fetched.path.open("rb") as stream:
+                    unpack_context(stream, directory)
+            except ContentError as error:
+                name = parse_url(url).name
+                raise ContentError(f"cannot unpack {name}: {error}", hint=error.hint) from error
+        return WebContext(directory, archive)
 
     def _once(self, key: Hashable, action: Callable[[], T]) -> T:
         """Do *action*, or wait for whoever does it already; return what came of it."""

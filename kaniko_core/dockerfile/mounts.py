@@ -17,7 +17,9 @@ from kaniko_core.errors import UsageError
 
 # One field of a CSV line, quoted or plain, and what ends it.
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",]*))(,|$)')
-_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?) ?([kmgtp]?)i?b?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(
+    r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18}) ?(?:([kmgtp])(?:i?b)?|b)?", re.ASCII | re.IGNORECASE
+)
 _SIZE_STEPS = ("", "k", "m", "g", "t", "p")
 _VARIABLE = re.compile(r"\$.")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -263,4 +265,4 @@ def _size(value: str) -> int:
     match = _SIZE.fullmatch(value)
     if match is None:
         raise UsageError(f"size={value} in --mount is not a size", hint="a size looks like 64m")
-    return int(float(match[1]) * 1024 ** _SIZE_STEPS.index(match[2].lower()))
+    return int(float(match[1]) * 1024 ** _SIZE_STEPS.index((match[2] or "").lower()))

@@ -28,8 +28,8 @@ PROXY_ARGUMENTS = frozenset(
 )
 # These speak to the builder, and mean something here without being declared.
 _FOR_BUILDER = re.compile(
-    "BUILDKIT_(SYNTAX|BUILD_NAME|CACHE_MOUNT_NS|CONTEXT_KEEP_GIT_DIR|DOCKERFILE_CHECK|"
-    "SANDBOX_HOSTNAME)|SOURCE_DATE_EPOCH|TARGETSTAGE|"
+    "BUILDKIT_(SYNTAX|CACHE_MOUNT_NS|CONTEXT_KEEP_GIT_DIR|DOCKERFILE_CHECK|SANDBOX_HOSTNAME)|"
+    "SOURCE_DATE_EPOCH|TARGETSTAGE|"
     "(BUILD|TARGET)(PLATFORM|OS|OSVERSION|ARCH|VARIANT)"
 )
 
@@ -50,8 +50,14 @@ class Scope:
 
     @property
     def process_variables(self) -> Mapping[str, str]:
-        """What the command of a RUN finds in its environment."""
-        return {**self.proxies, **self.variables}
+        """What the command of a RUN finds in its environment.
+
+        A proxy given for the build is there in both cases, whichever was given, and wins over ENV.
+        """
+        given = {name: value for name, value in self.proxies.items() if value}
+        lower = {name.lower(): value for name, value in given.items()}
+        upper = {name.upper(): value for name, value in given.items()}
+        return {**self.variables, **lower, **upper, **given}
 
     def stage(self, env: Mapping[str, str]) -> Scope:
         """Return the scope of a stage from an image with *env*; this is the global scope."""

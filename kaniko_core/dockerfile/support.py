@@ -1,6 +1,6 @@
-"""What this version does not build yet, in one table.
+"""What is parsed and not built, in one table.
 
-The whole language is parsed; what the builder cannot do is refused before anything is
+The stable language is built whole. What belongs to its labs channel is refused before anything is
 fetched, because a build that leaves something out silently is worse than none.
 """
 
@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from kaniko_core.dockerfile.instructions import Instruction, Run
 from kaniko_core.errors import DockerfileError
 
-_LATER = "build this Dockerfile with another builder until then"
+_LABS = "it is of the labs channel; build this Dockerfile with BuildKit"
 
 # What is refused: for which instruction, when, what to call it, and what to do instead.
 _REFUSED: tuple[tuple[type[Instruction], Callable[..., bool], str, str], ...] = (
-    (Run, lambda run: bool(run.devices), "RUN --device", _LATER),
+    (Run, lambda run: bool(run.devices), "RUN --device", _LABS),
 )
 
 
 def refuse_unsupported(instructions: Iterable[Instruction]) -> None:
-    """Refuse the first of *instructions* that this version cannot build.
+    """Refuse the first of *instructions* that is not of the stable language.
 
     Raises:
         DockerfileError: names it.
@@ -29,7 +29,7 @@ def refuse_unsupported(instructions: Iterable[Instruction]) -> None:
         for what, hint in _unsupported(instruction):
             source = instruction.source
             raise DockerfileError(
-                f"{what} is not supported yet",
+                f"{what} is not supported: it is not part of the stable Dockerfile language",
                 path=source.path,
                 line=source.line,
                 source=source.text,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _WHITEOUTS = (Kind.WHITEOUT, Kind.OPAQUE)
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
+_FILES = (Kind.FILE, Kind.HARDLINK)
+_SECOND = 10**9  # nanoseconds
 
 
 def unpack_context(archive: BinaryIO, directory: Path) -> None:
@@ -33,6 +35,19 @@ def unpack_context(archive: BinaryIO, directory: Path) -> None:
     """
     stream = cast("BinaryIO", io.BufferedReader(_Chunks(tar_stream(_own_entries(archive)))))
     unpack(stream, directory, whiteouts=Whiteouts.APPLY)
+
+
+def newest_file(archive: BinaryIO) -> int | None:
+    """Return when the newest file of an archive was modified, in seconds since 1970.
+
+    None for what is damaged, has no files, or is no archive at all.
+    """
+    entries = (entry for entry, _ in read_entries(decompressed(archive)))
+    try:
+        times = (entry.mtime_ns // _SECOND for entry in entries if entry.kind in _FILES)
+        return max(times, default=None)
+    except ContentError:
+        return None
 
 
 def _own_entries(archive: BinaryIO) -> Iterator[Entry]:

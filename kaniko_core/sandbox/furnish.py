@@ -128,12 +128,16 @@ class Place:
         parent, _, name = path.rstrip(b"/").rpartition(b"/")
         if parent:
             self.ensure(parent, is_file=False)
+        if is_file:
+            # What a command left in a cache may be a link that leads out of the root: only
+            # openat2 makes the file where the command would find it.
+            os.close(linux.openat2(self._root, path, os.O_CREAT | os.O_WRONLY, 0o644))
+            return
         fd = self.open(parent or b".")
         try:
-            if is_file:
-                os.close(os.open(name, os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=fd))
-            else:
-                os.mkdir(name, 0o755, dir_fd=fd)
+            os.mkdir(name, 0o755, dir_fd=fd)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, b"/" + path.lstrip(b"/")) from None
         finally:
             os.close(fd)
 

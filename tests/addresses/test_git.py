@@ -185,6 +185,15 @@ def test_checksum_has_two_names() -> None:
     assert parsed("https://h/x.git?checksum=abc").checksum == "abc"
 
 
+@pytest.mark.parametrize("key", ["checksum", "commit"])
+@pytest.mark.parametrize("digits", [40, 64])
+def test_whole_commit_alone_is_what_is_wanted(key: str, digits: int) -> None:
+    commit = "a1" * (digits // 2)
+    assert parsed(f"https://h/x.git?{key}={commit}").ref == commit
+    assert parsed(f"https://h/x.git?{key}={commit}#main").ref == "main"
+    assert parsed(f"https://h/x.git?{key}={commit[:-1]}").ref == ""
+
+
 def test_names_for_people_hold_no_password() -> None:
     assert parsed("https://u:secret@h/x.git?ref=v1#v1").name == "https://h/x.git"
     assert parsed("ssh://git:secret@h/x.git").name == "ssh://git@h/x.git"

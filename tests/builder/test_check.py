@@ -172,6 +172,49 @@ def test_files_that_are_ignored_are_known(context: Path) -> None:
     assert rules(check(given)) == [("CopyIgnoredFile", 2)]
 
 
+@pytest.mark.parametrize(
+    "patterns",
+    ["d\n!d/other\n", "d\n!e\n", "d\n!none/such\n", "!d/other\nd\n", "**\n!d/sec*ts\n"],
+)
+def test_file_that_no_pattern_takes_back_is_ignored(context: Path, patterns: str) -> None:
+    (context / ".dockerignore").write_text(patterns)
+    given = options(context, "FROM scratch\nCOPY d/secret /\n")
+    assert rules(check(given)) == [("CopyIgnoredFile", 2)]
+
+
+@pytest.mark.parametrize(
+    "source", ["d", "d/", ".", "d/kept", "d/*", "*/kept", "d/k?pt", "d/kept/below", "d/./kept"]
+)
+@pytest.mark.parametrize("patterns", ["d\n!d/kept\n", "*\n!d/kept\n", "**\n!d/ke[p]t\n"])
+def test_what_may_be_taken_back_is_not_called_ignored(
+    context: Path, source: str, patterns: str
+) -> None:
+    (context / ".dockerignore").write_text(patterns)
+    assert rules(check(options(context, f"FROM scratch\nCOPY {source} /\n"))) == []
+
+
+def test_every_stage_is_checked_unless_there_is_a_target(context: Path, base: str) -> None:
+    text = (
+        "FROM base AS first\nENV v $HOME_OF_IT\nADD $it /\n"
+        "FROM first AS second\nEXPOSE 1:1\n"
+        "FROM scratch\nENV v w\n"
+    )
+    given = options(context, text, base=base)
+    legacy, unknown, port = "LegacyKeyValueFormat", "UndefinedVar", "ExposeInvalidFormat"
+
+    every = [(legacy, 2), (unknown, 3), (port, 5), (legacy, 7)]
+    assert rules(check(given)) == every
+    assert rules(check(replace(given, target="first"))) == every[:2]
+    assert rules(check(replace(given, target="2"))) == every[3:]
+
+
+def test_circle_of_stages_that_nobody_needs_is_found(context: Path) -> None:
+    text = "FROM scratch AS a\nCOPY --from=b / /\nFROM a AS b\nFROM scratch\n"
+    given = options(context, text)
+    assert check(given).error is not None
+    assert check(replace(given, target="2")).error is None
+
+
 def test_lines_end_where_windows_ends_them(context: Path) -> None:
     (context / "Dockerfile").write_bytes(b"FROM scratch\r\nMAINTAINER me\r\n")
     report = check(BuildOptions(context=str(context)))

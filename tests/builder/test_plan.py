@@ -101,6 +101,19 @@ def test_empty_base_says_how_to_give_it_a_value() -> None:
     assert "--build-arg" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("platform", "sentence"),
+    [
+        ("", "Dockerfile:1: the platform is empty\n"),
+        ("$NOPE", "Dockerfile:1:17: the platform is empty: $NOPE has no value here\n"),
+    ],
+)
+def test_an_empty_platform_is_refused(platform: str, sentence: str) -> None:
+    with pytest.raises(DockerfileError) as caught:
+        plan_of(f"FROM --platform={platform} a\n")
+    assert str(caught.value).startswith(sentence)
+
+
 def test_from_platform_is_expanded() -> None:
     plan = plan_of("ARG P=linux/arm64\nFROM --platform=$P a\n")
     assert plan.stages[0].platform == ARM64
@@ -114,6 +127,13 @@ def test_the_empty_image_is_for_the_target_platform() -> None:
 def test_predefined_platform_arguments_are_there() -> None:
     plan = plan_of("FROM --platform=$BUILDPLATFORM a-$TARGETARCH\n")
     assert plan.stages[0].base == image("a-amd64")
+
+
+def test_the_target_is_known_by_what_the_user_says_or_else_by_its_name() -> None:
+    text = "FROM a AS one\nFROM b AS Two\n"
+    for target, name in (("", "two"), ("one", "one"), ("0", "0")):
+        assert plan_of(text, target=target).arguments.variables["TARGETSTAGE"] == name
+    assert plan_of("FROM a\n").arguments.variables["TARGETSTAGE"] == "default"
 
 
 def test_bad_platform_names_file_and_line() -> None:

@@ -92,6 +92,24 @@ def test_run_mounts_name_stages_and_images() -> None:
     assert plan.stages[1].origins == {"one": StageBase(0), "busybox": image("busybox")}
 
 
+@pytest.mark.parametrize(
+    ("mount", "sentence"),
+    [
+        ("type=bind,target=/x,mode=0400", "mode does not go with a bind mount"),
+        ("type=nonsense", "'nonsense' is not the type of a mount"),
+        (r"\"a\"b", "has a quote inside a field"),
+    ],
+)
+def test_a_mount_that_cannot_be_is_refused_with_its_place(mount: str, sentence: str) -> None:
+    refused = refusal(f"FROM b\nRUN --mount={mount} true\n")
+    assert refused.startswith("Dockerfile:2:")
+    assert sentence in refused
+
+
+def test_a_mount_with_variables_is_not_known_before_it_is_expanded() -> None:
+    plan_of("FROM b\nRUN --mount=type=$T,target=/x,mode=0400 true\n")
+
+
 def test_images_that_are_copied_from_have_the_target_platform() -> None:
     plan = plan_of("FROM --platform=linux/arm64 a\nCOPY --from=tool /x /x\n")
     assert plan.stages[0].base == image("a", ARM64)

@@ -473,6 +473,15 @@ def test_what_names_no_frontend_is_an_unknown_instruction(text: str) -> None:
         parse(text)
 
 
+def test_what_other_builders_added_is_not_understood() -> None:
+    """buildah's FROM --after, and its files for the C preprocessor, which are comments here."""
+    with pytest.raises(DockerfileError, match="FROM has no flag --after") as caught:
+        parse("FROM a AS x\nFROM --after=x b\n")
+    assert (caught.value.line, caught.value.hint) == (2, "it has --platform")
+    found = parse('#include "base.in"\n#define IMAGE other\nFROM IMAGE\n').stages[0]
+    assert found.start.image == "IMAGE"
+
+
 # Here-documents
 
 

@@ -120,10 +120,20 @@ def test_stages_do_not_see_each_other() -> None:
 
 
 def test_a_process_sees_proxies_that_nobody_declared() -> None:
-    given = {"http_proxy": "http://p", "OTHER": "x"}
+    given = {"http_proxy": "http://p", "NO_PROXY": "", "OTHER": "x"}
     scope = scope_of("FROM a\nARG A=1\nENV B=2\n", given, {})
-    assert scope.process_variables == {"http_proxy": "http://p", "A": "1", "B": "2"}
+    assert scope.process_variables == {
+        **{"http_proxy": "http://p", "HTTP_PROXY": "http://p"},
+        **{"A": "1", "B": "2"},
+    }
     assert scope.variables == {"A": "1", "B": "2"}
+
+
+def test_a_proxy_given_for_the_build_comes_before_env_and_each_case_keeps_its_own() -> None:
+    given = {"http_proxy": "http://p", "HTTPS_PROXY": "http://q", "https_proxy": "http://r"}
+    found = scope_of("FROM a\nENV HTTP_PROXY=x\n", given, {}).process_variables
+    assert (found["http_proxy"], found["HTTP_PROXY"]) == ("http://p", "http://p")
+    assert (found["https_proxy"], found["HTTPS_PROXY"]) == ("http://r", "http://q")
 
 
 def test_defaults_of_arguments_are_expanded_and_names_are_not() -> None:
@@ -140,3 +150,26 @@ def test_build_args_that_nothing_declares_are_unused() -> None:
     dockerfile = parse_dockerfile(b"ARG A\nFROM a\nARG B=1 C\nFROM b\n", "Dockerfile")
     given = ["Z", "A", "B", "C", "https_proxy", "BUILDKIT_SYNTAX", "TARGETOS", "Y"]
     assert unused_build_args(dockerfile, given) == ("Z", "Y")
+
+
+@pytest.mark.parametrize(
+    ("name", "used"),
+    [
+        ("BUILDKIT_SYNTAX", True),
+        ("BUILDKIT_CACHE_MOUNT_NS", True),
+        ("BUILDKIT_CONTEXT_KEEP_GIT_DIR", True),
+        ("BUILDKIT_DOCKERFILE_CHECK", True),
+        ("BUILDKIT_SANDBOX_HOSTNAME", True),
+        ("SOURCE_DATE_EPOCH", True),
+        ("BUILDKIT_INLINE_CACHE", False),
+        ("BUILDKIT_MULTI_PLATFORM", False),
+        ("BUILDKIT_BUILD_NAME", False),
+        ("BUILDKIT_SBOM_SCAN_CONTEXT", False),
+        ("BUILDKIT_SBOM_SCAN_STAGE", False),
+    ],
+)
+def test_build_args_that_speak_to_buildkit_are_unused_where_they_have_no_effect(
+    name: str, used: bool
+) -> None:
+    dockerfile = parse_dockerfile(b"FROM a\n", "Dockerfile")
+    assert unused_build_args(dockerfile, [name]) == (() if used else (name,))

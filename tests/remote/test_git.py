@@ -383,6 +383,18 @@ def test_commit_behind_a_branch_that_moved_on(
         fetched(sources, f"{url}?fetch-by-commit=true&checksum={old[:9]}#main")
 
 
+@pytest.mark.parametrize("key", ["checksum", "commit"])
+def test_whole_commit_without_a_branch_is_the_one_that_is_meant(
+    sources: RemoteSources, url: str, repository: Repository, key: str
+) -> None:
+    old = repository.git("rev-parse", "HEAD")
+    repository.commit({"a.txt": "new"})
+
+    assert fetched(sources, f"{url}?{key}={old}").commit == old
+    with pytest.raises(ContextError, match="instead of the expected"):
+        fetched(sources, f"{url}?{key}={old[:9]}")
+
+
 @pytest.mark.parametrize(
     ("suffix", "said"),
     [

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -209,7 +210,8 @@ def test_archive_becomes_a_context(
     context = sources.web_context(url)
 
     root = context.directory
-    assert (context.archive, context.time) == (True, COMMITTED)
+    assert context.archive
+    assert sources.url_time(url) == COMMITTED
     assert (root / "Dockerfile").read_text() == "FROM scratch"
     assert (root / "Dockerfile").stat().st_mode & 0o777 == 0o640
     assert (root / "Dockerfile").stat().st_uid == root.stat().st_uid
@@ -236,8 +238,40 @@ def test_archive_cannot_lead_out(
     sources: RemoteSources,
     name: str,
 ) -> None:
-    with pytest.raises(ContentError):
-        sources.web_context(web.add("/c.tar", archive((member(name), b"x"))))
+    address = web.add("/c.tar", archive((member(name), b"x")))
+    with pytest.raises(ContentError, match=f"^cannot unpack {address}: "):
+        sources.web_context(address)
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_archive_without_a_date_is_as_old_as_its_newest_file(
+    web: WebServer, sources: RemoteSources, packed: Callable[[bytes], bytes]
+) -> None:
+    data = archive(
+        (member("old", mtime=2000), b"x"),
+        (member("new", mtime=3000.5), b"y"),
+        (member("later", mtime=4000, type=tarfile.DIRTYPE), b""),
+        (member("last", mtime=5000, type=tarfile.SYMTYPE, linkname="old"), b""),
+    )
+    url = web.add("/src.tar", packed(data))
+
+    assert sources.url_time(url) == 3000
+    assert sources.time_of(add(url)) == 3000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"text",
+        bytes(10240),
+        archive((member("d", type=tarfile.DIRTYPE), b"")),
+        archive((member("cut off"), b"content"))[:600],
+    ],
+    ids=["nothing", "text", "zeros", "no files", "cut off"],
+)
+def test_what_has_no_files_has_no_time(web: WebServer, sources: RemoteSources, data: bytes) -> None:
+    assert sources.url_time(web.add("/src.tar", data)) is None
 
 
 def test_layers_are_no_contexts(

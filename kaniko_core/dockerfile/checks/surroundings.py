@@ -27,8 +27,8 @@ class Surroundings:
         base: the config of the image that a stage starts from, for its variables, its SHELL, its
             triggers and its platform; None where it is not known. Never asked about ``scratch``
             and stages that start from others.
-        ignored: whether a path of the build context is left out; None where there is no
-            .dockerignore, or one that takes files back in with ``!``.
+        ignored: whether a path of the build context, which may have wildcards, is left out with
+            all that it may stand for; None where there is no .dockerignore.
         stages: the numbers of the stages to check; None for all. Rules about FROM, and about how
             instructions are written, are applied to every stage.
     """

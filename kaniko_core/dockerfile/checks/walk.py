@@ -53,7 +53,7 @@ _NO_SECRET = re.compile("(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 # A URL, or a repository as ssh and scp name it: nothing of the build context.
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://|[\w.-]+@[\w.-]+:", re.IGNORECASE)
 # Stands for any file at the top of the build context.
-_ANY_FILE = "\ue0ff"
+ANY_FILE = "\ue0ff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +328,7 @@ class _StageReader:
                 continue
             tidy = normpath(path) if path else "."
             # The context as a whole is left out by a pattern that any file has, such as *.
-            if ignored(_ANY_FILE if tidy == "." else tidy):
+            if ignored(ANY_FILE if tidy == "." else tidy):
                 self.findings.add(
                     "CopyIgnoredFile",
                     source,
