@@ -349,12 +349,6 @@ def test_name_of_a_stage_may_not_be_a_number(build: Build, busybox: str) -> None
     said(done, "Dockerfile:1", "name")
 
 
-def test_stage_may_copy_from_a_later_one(build: Build, busybox: str) -> None:
-    build(f"FROM {busybox}\nCOPY --from=1 /f /\nFROM {busybox}\nRUN echo x > /f\n", "--target=0")
-
-    assert "f" in readers.tree(build.image)
-
-
 @pytest.mark.parametrize("later", ["0", "b"])
 def test_stages_that_wait_for_each_other_are_refused(
     build: Build, busybox: str, later: str

@@ -169,11 +169,15 @@ _DISK_HINTS = {
 }
 
 
+def reason_of(error: OSError | ValueError) -> str:
+    """Return what the system says, to end a sentence with; a ValueError is a NUL in a path."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def disk_error(error: OSError, doing: str, path: Path | str) -> DiskError:
     """Turn an OSError of our own disk into a sentence: *doing* reads "write layers to"."""
-    reason = error.strerror or str(error)
     return DiskError(
-        f"cannot {doing} {path}: {reason}",
+        f"cannot {doing} {path}: {reason_of(error)}",
         hint=_DISK_HINTS.get(error.errno or 0),
     )
 

@@ -341,7 +341,4 @@ __all__ = [
     "RegistryOptions",
     "Verbosity",
     "WarmOptions",
-    "build_arg",
-    "duration",
-    "key_value",
 ]

@@ -63,7 +63,6 @@ class Direction(Enum):
     PULL = "pull"
     PUSH = "push"
     UNPACK = "unpack"
-    PACK = "pack"
 
 
 @dataclass(frozen=True, slots=True)

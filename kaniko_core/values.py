@@ -1,4 +1,4 @@
-"""From what a user typed to a value: durations, pairs, secrets, agents."""
+"""From what a user typed to a value: booleans, durations, lists, pairs, secrets, agents."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from pathlib import Path
 
 from kaniko_core.errors import UsageError
 
+# What strconv.ParseBool of Go reads.
+_BOOLEANS = {
+    **dict.fromkeys("1 t T TRUE true True".split(), True),
+    **dict.fromkeys("0 f F FALSE false False".split(), False),
+}
+# One field of a CSV line, quoted or plain, and what ends it.
+_FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",]*))(,|$)')
 # Nanoseconds. Go counts them in 63 bits: about 292 years.
 _UNITS = {
     "ns": 1,
@@ -22,6 +29,33 @@ _UNITS = {
 }
 _LONGEST = (1 << 63) - 1
 _DURATION = re.compile(r"(\d*)(?:\.(\d*))?(ns|us|µs|ms|s|m|h)")
+
+
+def boolean(text: str) -> bool | None:
+    """Return what *text* says as Go reads it: ``true``, ``1``, ``F``, …; None if it is neither."""
+    return _BOOLEANS.get(text)
+
+
+def csv_fields(text: str) -> list[str]:
+    """Return the fields of a line of CSV, which may be in double quotes.
+
+    Raises:
+        UsageError: there is a quote inside a field.
+    """
+    fields: list[str] = []
+    position = 0
+    more = True
+    while more:
+        match = _FIELD.match(text, position)
+        if match is None:
+            raise UsageError(
+                f"{text} has a quote inside a field", hint="quote the field as a whole"
+            )
+        quoted, plain, end = match.groups()
+        fields.append(plain if quoted is None else quoted.replace('""', '"'))
+        position = match.end()
+        more = end == ","
+    return fields
 
 
 def duration(text: str) -> timedelta:
@@ -95,7 +129,7 @@ def secret(text: str) -> Secret:
         UsageError: there is no id, or a key is not known.
     """
     fields: dict[str, str] = {}
-    for item in text.split(","):
+    for item in csv_fields(text):
         key, equals, value = item.partition("=")
         key = {"source": "src"}.get(key.strip().lower(), key.strip().lower())
         if not equals or key not in ("id", "src", "env", "type"):

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Protocol
 
 from kaniko_core.cache.images import Freshness, ImageCache, Lookup
-from kaniko_core.errors import ContentError, DiskError, KanikoError, NotFound, UsageError
+from kaniko_core.errors import (
+    ContentError,
+    DiskError,
+    KanikoError,
+    NotFound,
+    UsageError,
+    reason_of,
+)
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.platform import Platform
@@ -102,6 +109,7 @@ def images_of(
         DockerfileError: it is no Dockerfile, or a name in it is none.
         UsageError: the file cannot be read.
     """
+    from kaniko_core.builder.plan import ImageBase
     from kaniko_core.builder.planner import make_plan
     from kaniko_core.dockerfile.parser import parse_dockerfile
 
@@ -109,7 +117,7 @@ def images_of(
         data = dockerfile.read_bytes()
     except OSError as error:
         raise UsageError(
-            f"cannot read the Dockerfile {dockerfile}: {error.strerror}",
+            f"cannot read the Dockerfile {dockerfile}: {reason_of(error)}",
             hint="name a file with --dockerfile",
         ) from error
     parsed = parse_dockerfile(data, str(dockerfile))
@@ -118,7 +126,9 @@ def images_of(
         for stage in parsed.stages
     )
     named = (image for plan in plans for image in sorted(plan.images, key=lambda i: i.name))
-    return tuple(dict.fromkeys(Wanted(image.reference, image.platform) for image in named))
+    # Without named contexts, all of them are images of registries.
+    pulled = (image for image in named if isinstance(image, ImageBase))
+    return tuple(dict.fromkeys(Wanted(image.reference, image.platform) for image in pulled))
 
 
 class Source(Protocol):

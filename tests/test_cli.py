@@ -39,11 +39,9 @@ from kaniko_core.options import (
     RegistryOptions,
     Verbosity,
     WarmOptions,
-    build_arg,
-    key_value,
 )
 from kaniko_core.progress import Noted
-from kaniko_core.values import Secret, SshAgent, secret, ssh_agent
+from kaniko_core.values import Secret, SshAgent, build_arg, key_value, secret, ssh_agent
 
 REPOSITORY = Path(__file__).parents[1]
 PROGRAMS = {"kaniko-executor": kaniko_executor.cli.app, "kaniko-warmer": kaniko_warmer.cli.app}

@@ -36,7 +36,7 @@ from kaniko_core.progress import (
     Warned,
 )
 
-PULL, PUSH, PACK = Direction.PULL, Direction.PUSH, Direction.PACK
+PULL, PUSH, UNPACK = Direction.PULL, Direction.PUSH, Direction.UNPACK
 LIVE = Terminal(color=True, live=True)
 # Every kind, as one build would send them.
 EVENTS: tuple[Event, ...] = (
@@ -204,11 +204,11 @@ def test_small_blob_needs_one_line(screen: Screen) -> None:
 
 def test_work_on_our_own_disk_is_told_only_where_it_takes_long(screen: Screen) -> None:
     lines = screen.text()
-    show(lines, BytesMoved(PACK, "quick", 0, 9), BytesMoved(PACK, "quick", 9, 9))
-    lines(BytesMoved(PACK, "slow", 0, 9))
+    show(lines, BytesMoved(UNPACK, "quick", 0, 9), BytesMoved(UNPACK, "quick", 9, 9))
+    lines(BytesMoved(UNPACK, "slow", 0, 9))
     screen.clock.now += 3
-    lines(BytesMoved(PACK, "slow", 9, 9))
-    assert screen.lines == ["packed slow (9 B in 3.0s)"]
+    lines(BytesMoved(UNPACK, "slow", 9, 9))
+    assert screen.lines == ["unpacked slow (9 B in 3.0s)"]
 
 
 def test_failure_as_text(screen: Screen) -> None:

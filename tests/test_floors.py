@@ -17,7 +17,8 @@ PROGRAMS = ("kaniko_executor", "kaniko_warmer")
 # Parts of one floor are strangers to each other.
 FLOORS = (
     {"errors", "progress", "linux"},
-    {"oci", "values", "addresses"},
+    {"values", "positions"},
+    {"oci", "addresses"},
     {"options"},
     {"registry", "cache", "context", "dockerfile", "rootfs", "sandbox"},
     {"remote"},

@@ -22,10 +22,8 @@ from kaniko_core.options import (
     OutputOptions,
     RegistryOptions,
     WarmOptions,
-    build_arg,
-    duration,
-    key_value,
 )
+from kaniko_core.values import build_arg, duration, key_value
 from tests.conformance import cases
 
 _BOTH = (CacheOptions, RegistryOptions, LogOptions)

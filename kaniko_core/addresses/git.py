@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 
 from kaniko_core.addresses.url import Url, parse_url, query_fields
 from kaniko_core.errors import UsageError
+from kaniko_core.values import boolean
 
 _PROTOCOL = re.compile(r"([A-Za-z0-9]+)://")
 _PROTOCOLS = frozenset({"http", "https", "ssh", "git"})
-_UNENCRYPTED = frozenset({"http", "git"})
 # user@host:path, with a query and a fragment. The path ends where either begins.
 _SCP = re.compile(
     r"(?P<user>[A-Za-z0-9_-]+)@(?P<host>[A-Za-z0-9.-]+):(?P<path>[^\n?#]*)"
@@ -34,9 +34,7 @@ _TAGS, _BRANCHES = "refs/tags/", "refs/heads/"
 _FLAGS = frozenset({"keep-git-dir", "submodules", "fetch-by-commit"})
 _KEYS = _FLAGS | {"ref", "tag", "branch", "subdir", "checksum", "commit", "mtime"}
 _TIMES = frozenset({"checkout", "commit"})
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")  # SHA-1, or SHA-256
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +51,10 @@ class GitReference:
         submodules: whether submodules are fetched; None (nothing said) means that they are.
         mtime: ``checkout`` or ``commit``; or empty.
         fetch_by_commit: whether *checksum* is fetched even if *ref* has moved on.
-        unencrypted: whether anybody on the way can read and change what is fetched.
         looks_local: whether it could as well name a file: ADD takes it for one.
     """
 
     remote: str
-    short_name: str
     ref: str = ""
     checksum: str = ""
     subdirectory: str = ""
@@ -66,7 +62,6 @@ class GitReference:
     submodules: bool | None = None
     mtime: str = ""
     fetch_by_commit: bool = False
-    unencrypted: bool = False
     looks_local: bool = False
 
     @property
@@ -90,6 +85,11 @@ class GitReference:
         if self.looks_local:
             return parse_url(f"https://{self.remote}")
         return parse_url(self.remote) if _PROTOCOL.match(self.remote) else None
+
+
+def is_commit(text: str) -> bool:
+    """Whether *text* is the whole hash of a commit."""
+    return _COMMIT.fullmatch(text) is not None
 
 
 def parse_git_reference(text: str) -> GitReference | None:
@@ -124,8 +124,6 @@ def _from_url(text: str) -> tuple[GitReference, Mapping[str, Sequence[str]]] | N
         return None
     reference = GitReference(
         remote=str(url.bare),
-        short_name="",
-        unencrypted=url.scheme in _UNENCRYPTED,
         looks_local=looks_local,
     )
     return _with_fragment(reference, url.fragment), url.values()
@@ -141,7 +139,7 @@ def _from_scp(text: str) -> tuple[GitReference, Mapping[str, Sequence[str]]] | N
             fields.setdefault(key, []).append(value)
     except UsageError:
         return None
-    reference = GitReference(f"{match['user']}@{match['host']}:{match['path']}", "")
+    reference = GitReference(f"{match['user']}@{match['host']}:{match['path']}")
     return _with_fragment(reference, match["fragment"] or ""), fields
 
 
@@ -149,7 +147,6 @@ def _with_fragment(reference: GitReference, fragment: str) -> GitReference:
     ref, colon, subdirectory = fragment.partition(":")
     return replace(
         reference,
-        short_name=reference.remote.rpartition("/")[2].removesuffix(_SUFFIX),
         ref=ref,
         subdirectory=_below(subdirectory) if colon else "",
     )
@@ -190,7 +187,7 @@ def _with_branch_or_tag(reference: GitReference, branch: str, tag: str) -> GitRe
         raise UsageError("a git repository has both a branch and a tag", hint="name one of them")
     if branch:
         reference = _one_of(reference, "branch", _BRANCHES + branch.removeprefix(_BRANCHES))
-    if not reference.ref and _COMMIT.fullmatch(reference.checksum):
+    if not reference.ref and is_commit(reference.checksum):
         # Nothing is there to be verified with it, so it is what is wanted.
         reference = replace(reference, ref=reference.checksum)
     return reference
@@ -227,7 +224,7 @@ def _conflict(what: str, one: str, other: str) -> UsageError:
 def _flag(said: Mapping[str, str], key: str) -> bool | None:
     if key not in said:
         return None
-    value = said[key]
-    if value not in _TRUE | _FALSE | {""}:
-        raise UsageError(f"{key}={value} is neither true nor false", hint=f"write {key}=true")
-    return value not in _FALSE
+    value = boolean(said[key] or "true")
+    if value is None:
+        raise UsageError(f"{key}={said[key]} is neither true nor false", hint=f"write {key}=true")
+    return value

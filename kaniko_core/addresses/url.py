@@ -18,6 +18,7 @@ from ipaddress import AddressValueError, IPv6Address
 from kaniko_core.errors import UsageError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_WITH_HOST = re.compile(rf"{_SCHEME.pattern}//")
 _PORT = re.compile(r"(?::[0-9]*)?")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _USERINFO = re.compile(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*")
@@ -116,6 +117,17 @@ class Url:
     def _escaped_path(self) -> str:
         raw = self.raw_path.encode("utf-8", "surrogateescape")
         return self.raw_path if _PATH_AS_READ.issuperset(raw) else _escaped(self.path, _Part.PATH)
+
+
+def scheme_of(text: str) -> str | None:
+    """Return what stands before ``://`` in *text*, as it is written; None where nothing does."""
+    match = _WITH_HOST.match(text)
+    return match[1] if match else None
+
+
+def is_http_address(text: str) -> bool:
+    """Whether *text* is an address of the web, as BuildKit sees it: the scheme in lower case."""
+    return scheme_of(text) in ("http", "https")
 
 
 def parse_url(text: str) -> Url:

@@ -1,8 +1,9 @@
 """ADD of a local archive: its members become entries of the layer.
 
 An archive is known by its content, whatever its name: a tar, plain or compressed by gzip,
-bzip2, xz or zstd. Its members go below the destination as ``tar -x`` would put them; what
-its files hold is written one after the other into a spool file, and each entry opens its part.
+bzip2, xz or zstd. Its members go below the destination as ``tar -x`` would put them if the
+destination were the root: no link, of the archive or of the image, leads out of it. What its
+files hold is written one after the other into a spool file, and each entry opens its part.
 """
 
 from __future__ import annotations
@@ -106,20 +107,22 @@ class _Members:
                 self.destination.put(entry)
 
     def _place(self, entry: Entry) -> bytes:
-        name = _join(self.directory, entry.name)
         if entry.kind is Kind.DIRECTORY:
             # A directory of the archive may be a link to one in the image: /lib of many.
-            resolved = self.destination.resolve(name)
+            resolved = self._resolve(entry.name)
             if self.destination.kind(resolved) is Kind.DIRECTORY:
                 return resolved
-        parent, _, base = name.rpartition(b"/")
-        parent = self.destination.resolve(parent)
+        parent, _, base = entry.name.rpartition(b"/")
+        parent = self._resolve(parent)
         self.destination.make_directories(parent, self.implied)
         return _join(parent, base)
 
+    def _resolve(self, name: bytes) -> bytes:
+        return self.destination.resolve(name, top=self.directory)
+
     def _link(self, entry: Entry) -> None:
-        parent, _, base = _join(self.directory, entry.link).rpartition(b"/")
-        target = _join(self.destination.resolve(parent), base)
+        parent, _, base = entry.link.rpartition(b"/")
+        target = _join(self._resolve(parent), base)
         if target == entry.name:
             return
         known = self.destination.entry(target)

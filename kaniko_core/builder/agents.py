@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from select import POLLIN, poll
 
-from kaniko_core.errors import UsageError, disk_errors
+from kaniko_core.errors import UsageError, disk_errors, reason_of
 from kaniko_core.sandbox.agent import start_agent
 from kaniko_core.values import SshAgent
 
@@ -101,9 +101,8 @@ def _is_socket(agent: SshAgent) -> bool:
         try:
             found.append(stat.S_ISSOCK(path.stat().st_mode))
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
             raise UsageError(
-                f"the SSH agent or key {path} cannot be used: {reason}",
+                f"the SSH agent or key {path} cannot be used: {reason_of(error)}",
                 hint="name an agent's socket, or files of private keys",
             ) from error
     if any(found) and len(found) > 1:

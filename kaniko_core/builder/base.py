@@ -34,12 +34,9 @@ class BaseImages:
         progress: Progress,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._registry = registry
-        self._lookup = (
-            None if cache is None else _CachedImages(registry, cache, progress, now, cancelled)
-        )
+        self._lookup = None if cache is None else _CachedImages(registry, cache, progress, now)
         self._found: dict[ImageBase | LayoutBase, Image] = {}
         self._guard = threading.Lock()
         self._locks: dict[ImageBase | LayoutBase, threading.Lock] = {}
@@ -59,6 +56,10 @@ class BaseImages:
             if wanted not in self._found:
                 self._found[wanted] = self._find(wanted)
             return self._found[wanted]
+
+    def cancel(self) -> None:
+        """End what other threads are asking registries, now."""
+        self._registry.cancel()
 
     def _find(self, wanted: ImageBase | LayoutBase) -> Image:
         if isinstance(wanted, LayoutBase):
@@ -91,7 +92,6 @@ class _CachedImages:
     cache: ImageCache
     progress: Progress
     now: Callable[[], datetime]
-    cancelled: Callable[[], bool]
 
     def find(self, wanted: ImageBase) -> Image | None:
         """Return the image if the cache has a good one; say why where it has not."""
@@ -114,7 +114,7 @@ class _CachedImages:
         def waiting() -> None:
             self.progress(Noted(f"{wanted.name} is being put into the cache; waiting for it"))
 
-        return self.cache.wait(digest, waiting=waiting, cancelled=self.cancelled)
+        return self.cache.wait(digest, waiting=waiting, cancelled=lambda: self.registry.cancelled)
 
     def instead_of(self, wanted: ImageBase, image: Image) -> Image:
         """Return the cached form of *image*, from the registry, if there is a good one.

@@ -65,12 +65,7 @@ def build(
         if plan.needs_root:
             # A kernel that refuses is found out before anything is pulled.
             _ = workspace.sandbox
-        images = BaseImages(
-            pull,
-            ImageCache(cache) if build.cache else None,
-            progress,
-            cancelled=lambda: pull.cancelled,
-        )
+        images = BaseImages(pull, ImageCache(cache) if build.cache else None, progress)
         plan = project.plan_with(images)
         announce_checks(project, plan, images, progress)
         files = ContextFiles(project, remote, stack)

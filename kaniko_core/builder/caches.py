@@ -6,8 +6,8 @@
         ├── 0/  0.lock                  the cache; its lock is held as long as it is used
         └── 1/  1.lock                  another, from when 0 was in use and could not be shared
 
-Locks are flock(2)'s: the kernel drops them with the process, however it ends, and so does a
-crash. What a killed command left in its cache stays there, as on any disk.
+Locks are flock(2)'s, because filelock's cannot be shared: the kernel drops them with the process,
+however it ends. What a killed command left in its cache stays there, as on any disk.
 
 Source: the Dockerfile reference, "RUN --mount=type=cache"; which directory is chosen,
 BuildKit's solver/llbsolver/mounts.
@@ -20,15 +20,16 @@ import hashlib
 import itertools
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kaniko_core.dockerfile.mounts import Sharing
-from kaniko_core.errors import KanikoError, disk_errors
+from kaniko_core.errors import KanikoError, disk_errors, reason_of
 from kaniko_core.progress import Noted, Progress
 
 _POLL = 0.1  # seconds between two looks at a lock
@@ -176,7 +177,7 @@ class Caches:
                 _try_locks(directory)
                 return directory
             except OSError as error:
-                reason = f"{directory} cannot be used: {error.strerror or error}"
+                reason = f"{directory} cannot be used: {reason_of(error)}"
                 hint = "name another directory with --cache-dir to keep them"
         self._progress(Noted(f"caches of RUN are kept for this build only, as {reason}; {hint}"))
         directory = self._own()
@@ -187,14 +188,8 @@ class Caches:
 
 def _try_locks(directory: Path) -> None:
     """Find out whether files can be made and locked in *directory*; raise OSError if not."""
-    path = directory / f".tmp-{os.getpid()}-{threading.get_ident()}"
-    fd = _open_lock(path)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    finally:
-        os.close(fd)
-        with suppress(OSError):
-            path.unlink()
+    with tempfile.NamedTemporaryFile(dir=directory) as file:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _open_lock(path: Path) -> int:

@@ -36,7 +36,7 @@ from kaniko_core.dockerfile.instructions import (
 )
 from kaniko_core.dockerfile.paths import workdir_path
 from kaniko_core.dockerfile.ports import expose_ports
-from kaniko_core.dockerfile.scope import Scope, declared
+from kaniko_core.dockerfile.scope import DEFAULT_PATH, Scope, declared
 from kaniko_core.dockerfile.signals import signal_number
 from kaniko_core.dockerfile.words import Lexer, WordError
 from kaniko_core.errors import (
@@ -50,8 +50,8 @@ from kaniko_core.errors import (
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import History, ImageConfig, RuntimeConfig
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
+_WINDOWS_SHELL = ("cmd", "/S", "/C")
 
 AnyInstruction = TypeVar("AnyInstruction", bound=Instruction)
 
@@ -84,7 +84,8 @@ class StageState:
     @property
     def shell(self) -> tuple[str, ...]:
         """What the shell form is handed to."""
-        return self.config.config.shell or DEFAULT_SHELL
+        windows = self.config.platform.os == "windows"
+        return self.config.config.shell or (_WINDOWS_SHELL if windows else DEFAULT_SHELL)
 
     @property
     def user(self) -> str:
@@ -106,7 +107,8 @@ def start_stage(base: ImageConfig, arguments: Scope, escape: str = "\\") -> Stag
         escape: the Dockerfile's escape character.
     """
     runtime = base.config
-    if "PATH" not in runtime.variables():
+    # Windows knows its own.
+    if "PATH" not in runtime.variables() and base.platform.os != "windows":
         runtime = replace(runtime, env=(*runtime.env, f"PATH={DEFAULT_PATH}"))
     if runtime.working_dir:
         runtime = replace(runtime, working_dir=workdir_path("", runtime.working_dir))
@@ -214,7 +216,8 @@ def _configured(
             return _with(state, runtime, history.workdir_entry(runtime.working_dir))
         case Run():
             variables = state.scope.variables
-            seen = [(name, variables.get(name, value)) for name, value in state.declared]
+            arguments = dict(state.declared)  # each name once, where it stood first
+            seen = [(name, variables.get(name, value)) for name, value in arguments.items()]
             argv = command_line(state, instruction)
             return _with(state, runtime, history.run_entry(argv, seen))
         case Copy() | Add():

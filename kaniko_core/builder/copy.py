@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import assert_never
 
+from kaniko_core.addresses.git import parse_git_reference
+from kaniko_core.addresses.url import is_http_address
 from kaniko_core.builder.add import is_archive, unpack_archive
 from kaniko_core.builder.configure import StageState, expand, located
 from kaniko_core.builder.destination import DIRECTORY_MODE, Defaults, Destination, printable
@@ -39,16 +40,13 @@ from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.dockerfile.instructions import Add, Copy, Heredoc
 from kaniko_core.dockerfile.words import Lexer
 from kaniko_core.errors import ContentError, KanikoError
-from kaniko_core.oci.entry import Entry, Kind
-from kaniko_core.addresses.git import parse_git_reference
+from kaniko_core.oci.entry import SECOND, Entry, Kind
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.rootfs.users import Accounts
 
 __all__ = ["CopySource", "copy_entries"]
 
 _INLINE_MODE = 0o644
-_TABS = re.compile(r"^\t+", re.MULTILINE)
-_SECOND = 10**9  # nanoseconds
 
 
 def copy_entries(
@@ -104,12 +102,12 @@ def _items(
 
 
 def _inline_file(heredoc: Heredoc, variables: Mapping[str, str]) -> InlineFile:
-    if heredoc.name in (".", "..") or "/" in heredoc.name:
+    if heredoc.name in (".", "..") or not {"/", "\0"}.isdisjoint(heredoc.name):
         raise KanikoError(
             f"the here-document <<{heredoc.name} is no name for a file",
             hint="its word becomes the file's name; say in the destination where it goes",
         )
-    text = _TABS.sub("", heredoc.content) if heredoc.chomp else heredoc.content
+    text = heredoc.body
     if heredoc.expand:
         # The escape directive has no say in a body, and quotes in it are the file's.
         text = Lexer("\\", skip_quotes=True).expand(text, variables)
@@ -139,7 +137,7 @@ def _refuse_impossible(instruction: Copy | Add, items: Sequence[SourceItem]) -> 
 
 
 def _is_remote(word: str) -> bool:
-    if word.startswith(("http://", "https://")):
+    if is_http_address(word):
         return True
     reference = parse_git_reference(word)
     return reference is not None and not reference.looks_local
@@ -157,7 +155,7 @@ def _target(
     defaults = Defaults(
         owner or (0, 0),
         _mode_on_the_way(instruction.chmod or ""),
-        None if epoch is None else epoch * _SECOND,
+        None if epoch is None else epoch * SECOND,
     )
     destination = Destination(None if independent else below, defaults)
     return Target(destination, state.workdir, instruction.destination, borrows=independent)
@@ -234,7 +232,6 @@ class _Copier:
 
     def _word(self, word: str) -> None:
         found = self.origin.find(word)
-        self._refuse_one_file_for_matches(word, found)
         exclude = self._exclude()
         for match in found:
             copier = self._files(self.origin, exclude)
@@ -242,10 +239,12 @@ class _Copier:
             if match.is_directory:
                 copier.contents(match, self.target.directory(mtime_ns))
             elif copier.wants(match) and not self._unpacked_match(match):
+                self._refuse_one_file_for_matches(word, found)
                 copier.file(match, self.target.file(match.path.rpartition(b"/")[2], mtime_ns))
 
     def _refuse_one_file_for_matches(self, word: str, found: Sequence[Match]) -> None:
-        if len(found) < 2 or all(match.is_directory for match in found):
+        # An archive or directory that came first has made the directory.
+        if len(found) < 2:
             return
         if not self.target.must_be_directory and not self.target.is_directory:
             raise KanikoError(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from kaniko_core.errors import ContentError, KanikoError
 from kaniko_core.oci.entry import WHITEOUT_PREFIX, Entry, Kind
-from kaniko_core.rootfs.tree import Rootfs
+from kaniko_core.rootfs.tree import Rootfs, kind_of
 
 # As many as the kernel follows (path_resolution(7)), and then some: Docker's limit.
 _MOST_LINKS = 255
@@ -58,31 +58,36 @@ class Destination:
         # anything, is no part of them.
         self._new: set[bytes] = set()
         self._same_file: dict[bytes, object] = {}
-        self._resolved: dict[bytes, bytes] = {}
+        self._resolved: dict[tuple[bytes, bytes], bytes] = {}
 
-    def resolve(self, path: str | bytes) -> bytes:
+    def resolve(self, path: str | bytes, *, top: bytes = b"") -> bytes:
         """Return where *path* leads, every symbolic link followed inside the root.
 
         What does not exist is kept as it is written.
+
+        Args:
+            path: as somebody wrote it.
+            top: a resolved directory that *path* is below, and that counts as the root.
 
         Raises:
             ContentError: links lead in a circle.
         """
         raw = path.encode("utf-8", "surrogateescape") if isinstance(path, str) else path
-        if raw not in self._resolved:
-            self._resolved[raw] = self._walk(raw)
-        return self._resolved[raw]
+        if (top, raw) not in self._resolved:
+            self._resolved[top, raw] = self._walk(raw, top)
+        return self._resolved[top, raw]
 
-    def _walk(self, path: bytes) -> bytes:
+    def _walk(self, path: bytes, top: bytes) -> bytes:
         waiting = deque(path.split(b"/"))
-        done: list[bytes] = []
+        done = top.split(b"/") if top else []
+        least = len(done)
         links = 0
         while waiting:
             part = waiting.popleft()
             if part in (b"", b"."):
                 continue
             if part == b"..":
-                del done[-1:]
+                del done[max(least, len(done) - 1) :]
                 continue
             target = self._link(b"/".join([*done, part]))
             if target is None:
@@ -92,7 +97,7 @@ class Destination:
             if links > _MOST_LINKS:
                 raise ContentError(f"/{printable(path)} is a symbolic link that leads in a circle")
             if target.startswith(b"/"):
-                done.clear()
+                del done[least:]
             waiting.extendleft(reversed(target.split(b"/")))
         return b"/".join(done)
 
@@ -238,19 +243,6 @@ DESCRIPTIONS = {
     Kind.BLOCK: "a device",
     Kind.FIFO: "a FIFO",
 }
-_KINDS = {
-    stat.S_IFREG: Kind.FILE,
-    stat.S_IFLNK: Kind.SYMLINK,
-    stat.S_IFDIR: Kind.DIRECTORY,
-    stat.S_IFCHR: Kind.CHARACTER,
-    stat.S_IFBLK: Kind.BLOCK,
-    stat.S_IFIFO: Kind.FIFO,
-}
-
-
-def kind_of(mode: int) -> Kind | None:
-    """Return what a file of this ``st_mode`` is in a layer; None for a socket: nothing."""
-    return _KINDS.get(stat.S_IFMT(mode))
 
 
 def printable(name: bytes) -> str:

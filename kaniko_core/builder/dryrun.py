@@ -27,14 +27,7 @@ from kaniko_core.builder.plan import (
 from kaniko_core.builder.project import open_preview, open_project
 from kaniko_core.builder.run import refuse_forbidden
 from kaniko_core.cache.images import Freshness, ImageCache
-from kaniko_core.context.named import (
-    ArchiveContext,
-    GitContext,
-    ImageContext,
-    LayoutContext,
-    LocalContext,
-    NamedContext,
-)
+from kaniko_core.context.named import ArchiveContext, GitContext, LocalContext
 from kaniko_core.dockerfile.instructions import Add, Copy, Instruction, Run, Source, Workdir
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.oci.digest import Digest
@@ -82,11 +75,11 @@ def dryrun(
         Registry(registry, push=False, progress=progress) as pull,
     ):
         project = open_project(build, remote)
-        images = BaseImages(pull, images_on_disk, progress, cancelled=lambda: pull.cancelled)
+        images = BaseImages(pull, images_on_disk, progress)
         plan = project.plan_with(images)
         announce_checks(project, plan, images, progress)
         refuse_forbidden(plan, build.allow)
-        found = {wanted: _found(images, images_on_disk, wanted) for wanted in _images(plan)}
+        found = {wanted: _found(images, images_on_disk, wanted) for wanted in plan.images}
     return plan_text(project.dockerfile, plan, found, output)
 
 
@@ -96,13 +89,6 @@ def _found(
     digest = images.find(wanted).digest
     cached = cache is not None and cache.freshness(digest) is Freshness.FRESH
     return FoundImage(digest, cached)
-
-
-def _images(plan: Plan) -> Iterator[ImageBase | LayoutBase]:
-    for stage in plan.stages.values():
-        for origin in (stage.base, *stage.origins.values()):
-            if isinstance(origin, ImageBase | LayoutBase):
-                yield origin
 
 
 def plan_text(dockerfile: Dockerfile, plan: Plan, found: Found, output: OutputOptions) -> str:
@@ -193,7 +179,7 @@ def _one_line(source: Source) -> str:
     return " ".join(source.text.partition("\n")[0].split())
 
 
-def _context(context: NamedContext) -> str:
+def _context(context: LocalContext | GitContext | ArchiveContext) -> str:
     match context:
         case LocalContext(directory=directory):
             return f"directory {directory}"
@@ -201,8 +187,6 @@ def _context(context: NamedContext) -> str:
             return f"git repository {reference.name}"
         case ArchiveContext(url=url):
             return url
-        case ImageContext() | LayoutContext():
-            raise AssertionError(f"{context} is an image")
         case _:
             assert_never(context)
 

@@ -1,9 +1,9 @@
 """SOURCE_DATE_EPOCH: the time that stands for the present in what a build makes.
 
     --build-arg SOURCE_DATE_EPOCH=1704067200    seconds since 1970
-    ARG SOURCE_DATE_EPOCH=context               when the build context was made, if that is known
-    ARG SOURCE_DATE_EPOCH=sources               the same of a named context, or of a stage that
-                                                is nothing but FROM scratch and one remote ADD
+    ARG SOURCE_DATE_EPOCH=context               when the build context was made: not known here
+    ARG SOURCE_DATE_EPOCH=sources               when a named context was made; or the source of a
+                                                stage of FROM scratch and one remote ADD only
 
 Source: the Dockerfile reference, "SOURCE_DATE_EPOCH"; https://reproducible-builds.org/specs/.
 """
@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from kaniko_core.builder.configure import located
-from kaniko_core.builder.planner import SCRATCH
 from kaniko_core.context.named import NamedContext
 from kaniko_core.dockerfile.instructions import Add, Arg
 from kaniko_core.dockerfile.scope import Scope, declared
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.dockerfile.words import Lexer
 from kaniko_core.errors import KanikoError, UsageError
+from kaniko_core.oci.reference import SCRATCH
 
 NAME = "SOURCE_DATE_EPOCH"
 _CONTEXT = "context"
@@ -34,7 +34,6 @@ def epoch_of(
     arguments: Scope,
     build_args: Mapping[str, str],
     *,
-    context_time: Callable[[], int | None],
     named: Callable[[str], NamedContext | None],
     named_time: Callable[[NamedContext], int | None],
     added_time: Callable[[Add], int | None],
@@ -45,7 +44,6 @@ def epoch_of(
         dockerfile: whose stages may be named.
         arguments: its global scope.
         build_args: values given for ARGs.
-        context_time: returns when the build context was made, where that is known.
         named: returns a named context.
         named_time: returns when that was made.
         added_time: returns when the one source of an ADD was made; its words are expanded.
@@ -60,7 +58,7 @@ def epoch_of(
     if _SECONDS.fullmatch(value):
         return int(value)
     if value == _CONTEXT:
-        return context_time()
+        return None  # it is a directory, and when it was made nobody knows
     context = named(value)
     if context is not None:
         return named_time(context)

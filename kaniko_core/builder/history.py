@@ -6,7 +6,6 @@ Scanners and ``docker history`` know these forms. They are what Go's formatting 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -20,7 +19,6 @@ _CHANGED = " # buildkit"
 
 # Where a command finds here-documents that are programs.
 _PROGRAMS = "/dev/pipes"
-_TABS = re.compile(r"^\t+", re.MULTILINE)
 
 _ESCAPES = {
     "\a": r"\a",
@@ -139,7 +137,7 @@ def run_text(command: str, heredocs: Sequence[Heredoc]) -> str:
     if script is not None:
         return script[0]
     if opening(command) is not None:
-        return _body(heredocs[0])
+        return heredocs[0].body
     return command + "".join(f"\n{item.content}{item.name}" for item in heredocs)
 
 
@@ -147,12 +145,8 @@ def run_script(command: str, heredocs: Sequence[Heredoc]) -> tuple[str, str] | N
     """Return path and content of the program that a RUN's here-document is; None if it is none."""
     if opening(command) is None or not heredocs:
         return None
-    body = _body(heredocs[0])
+    body = heredocs[0].body
     return (f"{_PROGRAMS}/{heredocs[0].name}", body) if body.startswith("#!") else None
-
-
-def _body(heredoc: Heredoc) -> str:
-    return _TABS.sub("", heredoc.content) if heredoc.chomp else heredoc.content
 
 
 def _changed(text: str) -> History:

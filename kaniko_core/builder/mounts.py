@@ -6,7 +6,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kaniko_core.builder.agents import Agents
@@ -23,6 +23,7 @@ from kaniko_core.builder.source import CopySource
 from kaniko_core.builder.tree import Tree
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.mounts import Mount, MountKind, Sharing
+from kaniko_core.dockerfile.paths import refuse_zero_bytes
 from kaniko_core.errors import KanikoError, UsageError
 from kaniko_core.sandbox import runner
 from kaniko_core.sandbox.runner import BindMount, FileMount, TmpfsMount
@@ -147,6 +148,7 @@ class _Preparation:
         self.placed[mount.target] = mount
 
     def _target(self, text: str) -> str:
+        refuse_zero_bytes(text)
         path = "/" + posixpath.normpath(posixpath.join("/", self.workdir, text)).lstrip("/")
         if path == "/":
             raise UsageError(
@@ -166,10 +168,9 @@ class _Preparation:
     def _wanted(self, mount: Mount) -> Wanted:
         self._target(mount.target)
         name = mount.id or posixpath.normpath(mount.target)
-        key: tuple[str, ...] = (self.given.namespace,)
         wanted = Wanted(
             name,
-            key,
+            (self.given.namespace,),
             mount.sharing or Sharing.SHARED,
             (_CACHE_MODE if mount.mode is None else mount.mode) & _PERMISSIONS,
             (mount.uid or 0, mount.gid or 0),
@@ -184,12 +185,10 @@ class _Preparation:
         origin = self.find(mount.from_)
         source = origin.source if isinstance(origin, NamedTree) else origin
         entries = copied_entries(source, directory_named(source, mount.source))
-
-        def fill(directory: Path) -> None:
-            copy_files(entries, directory, self.given.workspace)
-
-        return Wanted(
-            name, (*key, fingerprint(entries)), wanted.sharing, wanted.mode, wanted.owner, fill
+        return replace(
+            wanted,
+            key=(*wanted.key, fingerprint(entries)),
+            fill=lambda directory: copy_files(entries, directory, self.given.workspace),
         )
 
     def _secret(self, mount: Mount) -> None:
@@ -235,7 +234,7 @@ class _Preparation:
 
 
 def _variable(id_: str, name: str, value: bytes) -> str:
-    if not name or "=" in name or b"\0" in value:
+    if not name or not {"=", "\0"}.isdisjoint(name) or b"\0" in value:
         raise KanikoError(
             f"the secret {id_} cannot be the value of a variable {name!r}",
             hint="mount it as a file: leave env= out",

@@ -86,10 +86,14 @@ class StagePlan:
         return () if self.replaced else (*self.triggers, *self.stage.instructions)
 
     @property
+    def all_origins(self) -> tuple[Origin, ...]:
+        """What the stage starts from, and what its instructions copy or mount from."""
+        return (self.base, *self.origins.values())
+
+    @property
     def needs(self) -> frozenset[int]:
         """The numbers of the stages that must be built before this one."""
-        found = (self.base, *self.origins.values())
-        return frozenset(item.number for item in found if isinstance(item, StageBase))
+        return frozenset(item.number for item in self.all_origins if isinstance(item, StageBase))
 
     @property
     def makes_layers(self) -> bool:
@@ -127,13 +131,13 @@ class Plan:
         return TopologicalSorter({number: plan.needs for number, plan in self.stages.items()})
 
     @property
-    def images(self) -> frozenset[ImageBase]:
-        """Every image that the plan fetches."""
+    def images(self) -> frozenset[ImageBase | LayoutBase]:
+        """Every image that the plan reads."""
         return frozenset(
             origin
             for plan in self.stages.values()
-            for origin in (plan.base, *plan.origins.values())
-            if isinstance(origin, ImageBase)
+            for origin in plan.all_origins
+            if isinstance(origin, ImageBase | LayoutBase)
         )
 
     @property

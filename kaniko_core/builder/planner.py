@@ -1,15 +1,15 @@
 """From a Dockerfile to a plan: pure, but for what a base image's ONBUILD adds.
 
 Names are looked up as BuildKit does: a named context first, then a stage, then an image. FROM
-sees the stages before it; ``--from`` sees all of them by name, as long as none ends up needing
-itself, and a name that was given twice means the later stage.
+sees the stages before it; ``--from`` sees all of them, and a name that was given twice means the
+later stage, but only what stands before its own stage may be copied from.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import assert_never
@@ -36,14 +36,14 @@ from kaniko_core.context.named import (
 from kaniko_core.dockerfile.instructions import Copy, From, Instruction, OnBuild, Run, Source
 from kaniko_core.dockerfile.mounts import mount_origin, parse_mount
 from kaniko_core.dockerfile.parser import parse_trigger
+from kaniko_core.dockerfile.places import did_you_mean
 from kaniko_core.dockerfile.scope import Scope, global_scope
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.dockerfile.words import Lexer, WordError
 from kaniko_core.errors import UsageError
 from kaniko_core.oci.platform import Platform
-from kaniko_core.oci.reference import Reference
+from kaniko_core.oci.reference import SCRATCH, Reference
 
-SCRATCH = "scratch"
 # The triggers of a base image, which only whoever can fetch its config knows.
 Triggers = Callable[[ImageBase | LayoutBase], tuple[str, ...]]
 _NO_CONTEXTS = NamedContexts()
@@ -86,7 +86,8 @@ def make_plan(
         target_platform=target_platform,
         target_stage=target or dockerfile.stages[number].start.name or "default",
     )
-    planner = _Planner(dockerfile, arguments, target_platform, contexts, triggers)
+    names = _numbers_by_name(dockerfile.stages)
+    planner = _Planner(dockerfile, arguments, target_platform, contexts, triggers, names)
     planner.visit(number)
     if every_stage:
         for stage in dockerfile.stages:
@@ -98,16 +99,15 @@ def _target(dockerfile: Dockerfile, target: str) -> int:
     stages = dockerfile.stages
     if not target:
         return stages[-1].number
-    found = _stage_named(target, stages)
+    found = _numbers_by_name(stages).get(target.lower())
     if found is not None:
-        return found
+        return found[-1]
     number = _number(target)
     if number is not None and number < len(stages):
         return number
     names = [stage.start.name for stage in stages if stage.start.name]
-    close = difflib.get_close_matches(target.lower(), names, 1)
     there = f"its stages are {', '.join(names)}" if names else "none of its stages has a name"
-    hint = f"did you mean {close[0]}?" if close else there
+    hint = did_you_mean(target.lower(), names) or there
     raise UsageError(f"{dockerfile.path} has no stage named {target!r}", hint=hint)
 
 
@@ -116,12 +116,12 @@ def _number(text: str) -> int | None:
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
 
-def _stage_named(name: str, stages: Iterable[Stage]) -> int | None:
-    # A name given twice means the later stage, as in BuildKit.
-    found = None
+def _numbers_by_name(stages: Iterable[Stage]) -> dict[str, list[int]]:
+    """Return the numbers of stages by their names; one that was given twice has two of them."""
+    found: dict[str, list[int]] = {}
     for stage in stages:
-        if stage.start.name == name.lower():
-            found = stage.number
+        if stage.start.name:
+            found.setdefault(stage.start.name, []).append(stage.number)
     return found
 
 
@@ -147,7 +147,9 @@ class _Planner:
     target_platform: Platform
     contexts: NamedContexts
     triggers: Triggers
+    names: Mapping[str, Sequence[int]]
     planned: dict[int, StagePlan] = field(default_factory=dict)
+    platforms: dict[int, Platform] = field(default_factory=dict)
 
     def visit(self, target: int) -> None:
         """Plan stage *target* and all that it needs."""
@@ -158,6 +160,23 @@ class _Planner:
                 self.planned[number] = self._stage(self.dockerfile.stages[number])
                 waiting.extend(self.planned[number].needs)
         self._refuse_circles()
+        for plan in self.planned.values():
+            self._refuse_later_stages(plan)
+
+    def _refuse_later_stages(self, plan: StagePlan) -> None:
+        for instruction in plan.instructions:
+            for name in _named_in(instruction):
+                match plan.origins[name.lower()]:
+                    # What a named context stands in for, is there from the beginning.
+                    case StageBase(number) if (
+                        number > plan.stage.number and not self.planned[number].replaced
+                    ):
+                        label = self.dockerfile.stages[number].label
+                        raise instruction.source.error(
+                            f"the stage {label} comes later, and cannot be copied from yet",
+                            hint=f"move it before {plan.stage.label}",
+                            at=(name,),
+                        )
 
     def _refuse_circles(self) -> None:
         order = TopologicalSorter({n: plan.needs for n, plan in self.planned.items()})
@@ -205,14 +224,22 @@ class _Planner:
 
     def _platform_of(self, number: int) -> Platform:
         """Return the platform of a stage that is based on, which may start from another."""
-        stage = self.dockerfile.stages[number]
-        while isinstance(base := self._base(stage, self.target_platform), StageBase):
-            stage = self.dockerfile.stages[base.number]
-        return self._platform(stage.start)
+        passed: list[int] = []
+        # What is known is not asked again: a Dockerfile may have thousands of stages in a row.
+        while number not in self.platforms:
+            passed.append(number)
+            stage = self.dockerfile.stages[number]
+            base = self._base(stage, self.target_platform)
+            if isinstance(base, StageBase):
+                number = base.number
+            else:
+                self.platforms[number] = self._platform(stage.start)
+        self.platforms.update(dict.fromkeys(passed, self.platforms[number]))
+        return self.platforms[number]
 
     def _base(self, stage: Stage, platform: Platform) -> Origin:
         name = self._expanded(stage.start, stage.start.image, "the base image")
-        number = _stage_named(name, self.dockerfile.stages[: stage.number])
+        number = self._named(name, before=stage.number)
         if number is not None:
             return StageBase(number)
         context = self._context(name, platform)
@@ -221,6 +248,12 @@ class _Planner:
         if name == SCRATCH:
             return Scratch()
         return self._image(stage.start.source, name, platform)
+
+    def _named(self, name: str, *, before: int) -> int | None:
+        """Return the last stage of that name among those with numbers less than *before*."""
+        numbers = self.names.get(name.lower(), ())
+        place = bisect_left(numbers, before)
+        return numbers[place - 1] if place else None
 
     def _triggers(self, start: From, base: Origin) -> tuple[Instruction, ...]:
         match base:
@@ -240,7 +273,7 @@ class _Planner:
         context = self._context(name, self.target_platform)
         if context is not None:
             return context
-        number = _stage_named(name, self.dockerfile.stages)
+        number = self._named(name, before=len(self.dockerfile.stages))
         if number is not None:
             return StageBase(number)
         index = _number(name)

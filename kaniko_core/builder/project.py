@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from kaniko_core.addresses.url import parse_url
+from kaniko_core.addresses.url import is_http_address, parse_url
 from kaniko_core.builder import epoch
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.plan import ContextBase, ImageBase, LayoutBase, Plan
@@ -38,13 +38,12 @@ from kaniko_core.dockerfile.support import refuse_unsupported
 from kaniko_core.oci.platform import Platform
 from kaniko_core.options import BuildOptions, RegistryOptions
 from kaniko_core.progress import Progress
-from kaniko_core.remote.http import is_http_address
 from kaniko_core.rootfs.tree import Rootfs
+from kaniko_core.values import boolean
 
 # Configs of base images that are asked for at once.
 _CONFIGS = 8
 _KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
-_NO = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +102,19 @@ class Project:
         plan = _with_directories(self.plan())
         with ThreadPoolExecutor(_CONFIGS, thread_name_prefix="config") as pool:
             # A trigger may need more stages, and those more images: they are asked for in turn.
-            list(pool.map(images.find, sorted(plan.bases, key=lambda base: base.name)))
+            try:
+                list(pool.map(images.find, sorted(plan.bases, key=lambda base: base.name)))
+            except KeyboardInterrupt:
+                images.cancel()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         return _with_directories(self.plan(triggers))
 
 
 def _with_directories(plan: Plan) -> Plan:
     """Return *plan*, if the directories that it needs are there: hours later is too late."""
     for stage in plan.stages.values():
-        for origin in (stage.base, *stage.origins.values()):
+        for origin in stage.all_origins:
             if isinstance(origin, ContextBase) and isinstance(origin.context, LocalContext):
                 open_named(origin.name, origin.context.directory)
     return plan
@@ -202,7 +206,6 @@ def _timed(project: Project, remote: RemoteSources) -> Project:
         project.dockerfile,
         arguments,
         project.build_args,
-        context_time=lambda: None,
         named=lambda name: project.named.find(name, project.platform or Platform.host()),
         named_time=time_of,
         added_time=remote.time_of,
@@ -216,9 +219,9 @@ class ContextFiles:
 
     def __init__(self, project: Project, remote: RemoteSources, stack: ExitStack) -> None:
         self._remote = remote
-        # As BuildKit reads it: any value but these means yes.
         keep = project.build_args.get(_KEEP_GIT_DIR)
-        self._keep_git_dir = None if keep is None else keep not in _NO
+        # As BuildKit reads it: what is neither true nor false means yes.
+        self._keep_git_dir = None if keep is None else keep != "" and boolean(keep) is not False
         self._stack = stack
         self._lock = threading.Lock()
         self._open: dict[ContextBase, CopySource] = {}

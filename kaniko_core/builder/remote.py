@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self, TypeVar, cast
 
 from kaniko_core.addresses.git import GitReference, parse_git_reference
-from kaniko_core.addresses.url import parse_url
+from kaniko_core.addresses.url import is_http_address, parse_url
 from kaniko_core.builder.add import is_archive
 from kaniko_core.builder.source import (
     CopySource,
@@ -27,6 +27,7 @@ from kaniko_core.builder.source import (
 from kaniko_core.dockerfile.instructions import Add
 from kaniko_core.errors import ContentError, KanikoError, UsageError, disk_errors
 from kaniko_core.oci.digest import Digest
+from kaniko_core.oci.entry import SECOND
 from kaniko_core.options import RegistryOptions
 from kaniko_core.progress import Progress, silent
 from kaniko_core.registry.hosts import HostRules
@@ -35,7 +36,7 @@ from kaniko_core.registry.transport import Transport
 from kaniko_core.remote.archive import newest_file, unpack_context
 from kaniko_core.remote.git import GitTree, Repositories
 from kaniko_core.remote.gitrun import GitProgram, find_git
-from kaniko_core.remote.http import FetchedUrl, WebFiles, is_http_address, parse_checksum
+from kaniko_core.remote.http import FetchedUrl, WebFiles, parse_checksum
 from kaniko_core.rootfs.tree import Rootfs
 
 T = TypeVar("T")
@@ -43,7 +44,6 @@ T = TypeVar("T")
 # The one file of a context that is behind a URL and no archive, as with BuildKit.
 CONTEXT_FILE = "context"
 _AT_ONCE = 4  # sources of one ADD that are fetched at the same time
-_SECOND = 10**9  # nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class RemoteSources:
         """
         fetched = self.http_file(url, checksum)
         if fetched.mtime_ns:
-            return fetched.mtime_ns // _SECOND
+            return fetched.mtime_ns // SECOND
         with fetched.path.open("rb") as stream:
             return newest_file(stream)
 
@@ -186,6 +186,7 @@ class RemoteSources:
     def cancel(self) -> None:
         """End what other threads are fetching: they raise a ContextError."""
         self._stopped.set()
+        self._transport.abort()
 
     def close(self) -> None:
         """Cancel everything, and close connections and trees."""

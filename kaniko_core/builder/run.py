@@ -5,14 +5,14 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kaniko_core.builder.agents import open_agents
 from kaniko_core.builder.binds import Binds
 from kaniko_core.builder.caches import Caches
-from kaniko_core.builder.configure import DEFAULT_PATH, StageState, command_line, located
+from kaniko_core.builder.configure import StageState, command_line, located
 from kaniko_core.builder.history import run_script
 from kaniko_core.builder.mounts import Find, Prepared, RunMounts
 from kaniko_core.builder.plan import Plan
@@ -21,6 +21,7 @@ from kaniko_core.builder.tree import Tree
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import Run
 from kaniko_core.dockerfile.mounts import Mount, parse_mount
+from kaniko_core.dockerfile.scope import DEFAULT_PATH
 from kaniko_core.dockerfile.words import Lexer
 from kaniko_core.errors import CommandFailed, KanikoError, UsageError
 from kaniko_core.options import BuildOptions
@@ -75,15 +76,15 @@ class Commands:
         with located(run.source):
             _refuse_forbidden(run, self.allow)
             mounts = parsed_mounts(run, state)
-        process = process_of(run, state, tree.view, hostname=self.hostname)
         directory = self.workspace.fresh("steps")
         transcript = _Transcript(self.progress, label, self.secrets)
-        prepared = self.mounts.prepared(mounts, process.cwd, find) if mounts else _nothing()
         with ExitStack() as stack:
             with located(run.source):
-                given = stack.enter_context(prepared)
+                given = stack.enter_context(self.mounts.prepared(mounts, state.workdir, find))
             extra = (*given.mounts, *_program(run))
             mounted = stack.enter_context(tree.writable(directory, extra))
+            below = stack.enter_context(Rootfs(mounted.below))
+            process = process_of(run, state, below, hostname=self.hostname)
             try:
                 self.workspace.sandbox.run(_with(process, given), mounted, transcript)
             except CommandFailed as error:
@@ -199,10 +200,6 @@ def process_of(
 def _environment(variables: Mapping[str, str], home: str) -> tuple[str, ...]:
     env = {"PATH": DEFAULT_PATH, "HOME": home, **variables}
     return tuple(f"{name}={value}" for name, value in env.items())
-
-
-def _nothing() -> nullcontext[Prepared]:
-    return nullcontext(Prepared())
 
 
 def _program(run: Run) -> tuple[FileMount, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaniko_core.errors import UsageError
+from kaniko_core.errors import UsageError, reason_of
 from kaniko_core.values import Secret
 
 # As in BuildKit; secrets are keys and passwords, not data.
@@ -64,9 +64,8 @@ def _value(secret: Secret) -> bytes:
         with path.open("rb") as file:
             return file.read(_LARGEST + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(
-            f"the secret {secret.id} cannot be read from {path}: {reason}",
+            f"the secret {secret.id} cannot be read from {path}: {reason_of(error)}",
             hint=f"name its file with id={secret.id},src=FILE, or a variable with env=NAME",
         ) from error
 

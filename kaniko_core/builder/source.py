@@ -18,7 +18,7 @@ from pathlib import Path
 from kaniko_core.builder.destination import printable
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.dockerfile.wildcards import has_wildcard, matches
-from kaniko_core.errors import ContextError, DiskError, KanikoError
+from kaniko_core.errors import ContextError, DiskError, KanikoError, reason_of
 from kaniko_core.rootfs.tree import Rootfs
 
 _IGNORED = "is excluded by .dockerignore"
@@ -52,11 +52,8 @@ class CopySource:
             KanikoError: there is no such file.
             ContextError: a directory cannot be read.
         """
-        path = posixpath.normpath("/" + source).lstrip("/")
-        try:
-            return self._find(source, path)
-        except DiskError as error:
-            raise ContextError(f"in {self.name}: {error}", hint=error.hint) from error
+        with self._looking():
+            return self._find(source, _tidied(source))
 
     def expect(self, source: str, top: Match, name: str) -> None:
         """Make sure that *name*, below the directory *top*, is there: *source* asks for it.
@@ -82,9 +79,14 @@ class CopySource:
             KanikoError: there is no such file.
             ContextError: a directory cannot be read.
         """
-        path = posixpath.normpath("/" + source).lstrip("/")
+        with self._looking():
+            return self._existing(source, _tidied(source))
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Say of which tree the disk speaks, where it refuses."""
         try:
-            return self._existing(source, path)
+            yield
         except DiskError as error:
             raise ContextError(f"in {self.name}: {error}", hint=error.hint) from error
 
@@ -238,6 +240,11 @@ class FetchedTree:
 SourceItem = LocalWord | InlineFile | FetchedFile | FetchedTree
 
 
+def _tidied(source: str) -> str:
+    """Return a source word relative to the root, which it cannot leave."""
+    return posixpath.normpath(f"/{source}").lstrip("/")
+
+
 def _encoded(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
@@ -257,8 +264,7 @@ def reading(origin: CopySource, path: bytes) -> Iterator[None]:
 
 def unreadable(origin: CopySource, path: bytes, error: OSError) -> ContextError:
     """Return the error for a source that cannot be read."""
-    reason = error.strerror or str(error)
     return ContextError(
-        f'cannot read "{printable(path) or "."}" in {origin.name}: {reason}',
+        f'cannot read "{printable(path) or "."}" in {origin.name}: {reason_of(error)}',
         hint="the build runs as a user who must be able to read everything that it copies",
     )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from kaniko_core.builder import history
 from kaniko_core.builder.base import BaseImages
@@ -40,9 +41,10 @@ from kaniko_core.builder.workdir import workdir_entries
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction, Run, Workdir
 from kaniko_core.errors import KanikoError
-from kaniko_core.oci.entry import Entry
+from kaniko_core.oci.entry import SECOND, Entry
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.oci.layer import write_layer
+from kaniko_core.oci.reference import SCRATCH
 from kaniko_core.progress import (
     Progress,
     StageFinished,
@@ -51,8 +53,6 @@ from kaniko_core.progress import (
     StepStarted,
 )
 from kaniko_core.rootfs.overlay import upper_entries
-
-_SECOND = 10**9  # nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class StageBuilder:
                 base = built[number]
                 return replace(base, state=follow_stage(base.state))
             case Scratch():
-                return self._empty(plan, "scratch")
+                return self._empty(plan, SCRATCH)
             case ContextBase() as wanted:
                 return self._from_files(plan, wanted)
             case ImageBase() | LayoutBase() as wanted:
@@ -191,10 +191,7 @@ class StageBuilder:
         built: Mapping[int, BuiltStage],
     ) -> Step:
         tree = stage.tree
-
-        def find(name: str) -> CopySource | NamedTree:
-            return self._from(name, plan, built) if name else self.context
-
+        find = partial(self._from, plan=plan, built=built)
         upper = self.commands.run(instruction, state, tree, find, plan.stage.label)
         layer = self._packed(plan, stage, instruction, lambda: upper_entries(upper, tree.view))
         return Step(StepDirectory(upper), layer)
@@ -253,19 +250,23 @@ class StageBuilder:
     def _source(
         self, instruction: Copy | Add, plan: StagePlan, built: Mapping[int, BuiltStage]
     ) -> CopySource:
-        if isinstance(instruction, Add) or instruction.from_ is None:
-            return self.context
-        found = self._from(instruction.from_, plan, built)
+        name = "" if isinstance(instruction, Add) else instruction.from_ or ""
+        found = self._from(name, plan, built)
         return found.source if isinstance(found, NamedTree) else found
 
     def _from(
         self, name: str, plan: StagePlan, built: Mapping[int, BuiltStage]
     ) -> CopySource | NamedTree:
-        """Return what the ``--from`` of a COPY or the ``from`` of a mount names."""
+        """Return what the ``--from`` of a COPY or the ``from`` of a mount names.
+
+        Where there is none, *name* is empty, and means the build context.
+        """
+        if not name:
+            return self.context
         origin = plan.origins[name.lower()]
         if isinstance(origin, ContextBase):
             return self.files(origin)
-        name = "scratch"
+        name = SCRATCH
         if isinstance(origin, StageBase):
             name = f"stage {self.plan.stages[origin.number].stage.label}"
         elif not isinstance(origin, Scratch):
@@ -280,7 +281,7 @@ class StageBuilder:
             case StageBase(number):
                 return built[number].tree
             case Scratch():
-                return Tree(self.workspace, "scratch")
+                return Tree(self.workspace, SCRATCH)
             case ImageBase() | LayoutBase() as wanted:
                 # One for all who copy from the image: a tree is mounted once.
                 tree = Tree(self.workspace, wanted.name, self.images.find(wanted))
@@ -293,7 +294,7 @@ def _in_whole_seconds(entries: Iterable[Entry]) -> Iterator[Entry]:
     Each would cost a kilobyte of tar, and few readers keep them.
     """
     for entry in entries:
-        entry.mtime_ns -= entry.mtime_ns % _SECOND
+        entry.mtime_ns -= entry.mtime_ns % SECOND
         yield entry
 
 

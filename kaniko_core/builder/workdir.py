@@ -5,11 +5,9 @@ from __future__ import annotations
 from kaniko_core.builder.configure import StageState
 from kaniko_core.builder.destination import Defaults, Destination
 from kaniko_core.errors import KanikoError
-from kaniko_core.oci.entry import Entry
+from kaniko_core.oci.entry import SECOND, Entry
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.rootfs.users import Accounts
-
-_SECOND = 10**9  # nanoseconds
 
 
 def workdir_entries(state: StageState, below: Rootfs, *, epoch: int | None = None) -> list[Entry]:
@@ -23,7 +21,7 @@ def workdir_entries(state: StageState, below: Rootfs, *, epoch: int | None = Non
     Raises:
         KanikoError: something on the way is no directory.
     """
-    mtime_ns = None if epoch is None else epoch * _SECOND
+    mtime_ns = None if epoch is None else epoch * SECOND
     destination = Destination(below, Defaults(_owner(state.user, below), mtime_ns=mtime_ns))
     destination.make_directories(destination.resolve(state.workdir))
     return destination.entries()

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import assert_never
 
 from kaniko_core.cache.tags import Remembered, TagIndex
-from kaniko_core.errors import ContentError, DigestMismatch, KanikoError, disk_errors
+from kaniko_core.errors import ContentError, DigestMismatch, KanikoError, disk_errors, reason_of
 from kaniko_core.oci.atomic import discard_directory, make_directory, replacing, sweep
 from kaniko_core.oci.digest import Digest, read_verified
 from kaniko_core.oci.image import Image
@@ -99,12 +99,12 @@ class ImageCache:
         except FileNotFoundError:
             return Lookup(digest, Freshness.ABSENT)
         except OSError as error:
-            return Lookup(digest, Freshness.UNREADABLE, detail=_reason(error))
+            return Lookup(digest, Freshness.UNREADABLE, detail=reason_of(error))
         age = timedelta(seconds=self._now() - status.st_mtime)
         try:
             image = self._read(digest)
         except OSError as error:
-            return Lookup(digest, Freshness.UNREADABLE, age=age, detail=_reason(error))
+            return Lookup(digest, Freshness.UNREADABLE, age=age, detail=reason_of(error))
         except KanikoError as error:
             return Lookup(digest, Freshness.DAMAGED, age=age, detail=str(error))
         freshness = Freshness.STALE if age > self._options.cache_ttl else Freshness.FRESH
@@ -329,10 +329,6 @@ class ImageCache:
                 f"its manifest {self._sidecar(digest)} is not what its name says"
             ) from None
         return read_image(entry, raw_manifest)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
 
 
 def _duration(span: timedelta) -> str:

@@ -25,15 +25,10 @@ import typer
 
 from kaniko_core.errors import UsageError
 from kaniko_core.options import Flag
-from kaniko_core.values import Secret, SshAgent, build_arg, secret, ssh_agent
+from kaniko_core.values import Secret, SshAgent, boolean, build_arg, secret, ssh_agent
 
 # What stands for a switch's value in the help: nothing. Switches are known by it, too.
 SWITCH = ""
-# strconv.ParseBool of Go.
-_BOOLEANS = {
-    **dict.fromkeys("1 t T TRUE true True".split(), True),
-    **dict.fromkeys("0 f F FALSE false False".split(), False),
-}
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
@@ -152,9 +147,10 @@ def _expected(parse: Any) -> str:
 
 
 def _boolean(text: str) -> bool:
-    if text not in _BOOLEANS:
+    value = boolean(text)
+    if value is None:
         raise UsageError(f"{text!r} is neither true nor false")
-    return _BOOLEANS[text]
+    return value
 
 
 def _build_argument(text: str) -> tuple[str, str | None]:

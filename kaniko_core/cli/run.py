@@ -26,7 +26,7 @@ from kaniko_core.console import (
     silence,
     wants_details,
 )
-from kaniko_core.errors import KanikoError, UsageError, disk_error
+from kaniko_core.errors import KanikoError, UsageError, disk_error, reason_of
 from kaniko_core.options import LogFormat, LogOptions, Verbosity
 from kaniko_core.progress import Progress
 
@@ -183,7 +183,7 @@ def _described(error: BaseException, *, details: bool) -> tuple[Failure, int]:
             known = disk_error(error, "use", os.fsdecode(path))
             return Failure(str(known), known.hint, notes), 1
         case OSError():
-            message = f"the system refused something: {error.strerror or error}"
+            message = f"the system refused something: {reason_of(error)}"
             hint = None if details else "--verbosity=debug shows where"
             return Failure(message, hint, notes, text), 1
         case _:

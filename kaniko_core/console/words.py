@@ -21,13 +21,11 @@ MOVING = {
     Direction.PULL: "pulling",
     Direction.PUSH: "pushing",
     Direction.UNPACK: "unpacking",
-    Direction.PACK: "packing",
 }
 MOVED = {
     Direction.PULL: "pulled",
     Direction.PUSH: "pushed",
     Direction.UNPACK: "unpacked",
-    Direction.PACK: "packed",
 }
 
 

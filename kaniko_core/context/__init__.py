@@ -11,16 +11,15 @@ Source: docker buildx v0.29, build/opt.go (``loadInputs``), and BuildKit's front
 from __future__ import annotations
 
 import difflib
-import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from kaniko_core.addresses.url import scheme_of
 from kaniko_core.context.ignore import IgnorePatterns, read_ignore_file
-from kaniko_core.errors import ContextError, UsageError
+from kaniko_core.errors import ContextError, UsageError, reason_of
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _LOCAL = "dir"
 _IGNORE_FILE = ".dockerignore"
 _STDIN = "-"
@@ -106,9 +105,9 @@ def locate_dockerfile(name: str, context: Path) -> DockerfileSource:
     """
     if name == _STDIN:
         return DockerfileSource("stdin", _from_stdin())
-    if scheme := _SCHEME.match(name):
+    if scheme := scheme_of(name):
         raise UsageError(
-            f"cannot read the Dockerfile {name}: {scheme[1]}:// is not supported",
+            f"cannot read the Dockerfile {name}: {scheme}:// is not supported",
             hint="download it first, and name the file with --dockerfile",
         )
     for path in _candidates(name, context):
@@ -149,18 +148,17 @@ def _from_stdin() -> bytes:
     try:
         return _whole(sys.stdin.buffer, "the Dockerfile from stdin")
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise ContextError(f"cannot read the Dockerfile from stdin: {reason}") from error
+        raise ContextError(f"cannot read the Dockerfile from stdin: {reason_of(error)}") from error
 
 
 def _directory(location: str, sub_path: str) -> Path:
-    scheme = _SCHEME.match(location)
-    if scheme and scheme[1] != _LOCAL:
+    scheme = scheme_of(location)
+    if scheme not in (None, _LOCAL):
         raise UsageError(
-            f"cannot use the build context {location}: {scheme[1]}:// is not supported yet",
+            f"cannot use the build context {location}: {scheme}:// is not supported yet",
             hint="fetch it into a directory first, and name that with --context",
         )
-    root = Path(location[scheme.end() :] if scheme else location)
+    root = Path(location.removeprefix(f"{_LOCAL}://"))
     below = PurePosixPath(sub_path.lstrip("/"))
     if ".." in below.parts:
         raise UsageError(
@@ -235,9 +233,8 @@ def _whole(file: BinaryIO, what: str) -> bytes:
 
 
 def _unreadable(what: str, path: Path, error: OSError | ValueError) -> ContextError:
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return ContextError(
-        f"cannot read {what} {path}: {reason}",
+        f"cannot read {what} {path}: {reason_of(error)}",
         hint="it must be there for the user who builds to read",
     )
 

@@ -19,7 +19,11 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from kaniko_core.context.automaton import Automaton, Kind, Part
 
 _WORD = "0-9A-Za-z_"
 _CLASSES = {"d": "0-9", "s": r"\t\n\f\r ", "w": _WORD}
@@ -50,32 +54,91 @@ _MOST_REPEATS = 1000
 _ALPHANUMERIC = frozenset(string.ascii_letters + string.digits)
 _ESCAPED = frozenset(".+()$")
 _ANY_DIRECTORIES = "(.*/)?"
+_DIRECTORIES = "(?:.*/)?"
+_ALTERNATIVE = "|"
+_COUNTED = re.compile(r"\{(\d+)(,)?(\d*)\}", re.ASCII)
+# Parts of an expression that may match more or less: with each more, Python's expressions take
+# as much longer as a path has characters.
+_MOST_VARYING = 2
 
 
 class ExpressionError(ValueError):
     """A pattern becomes no expression."""
 
 
-def expression_of(pattern: str) -> tuple[str, bool]:
-    """Return the Python expression of a cleaned *pattern*, and whether it is for the whole path.
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """What a pattern became.
 
-    Where it is not, it says itself where a path begins and ends, and is to be searched for.
+    Attributes:
+        text: Python's expression.
+        whole: whether it is for the whole path; else it says itself where a path begins and
+            ends, and is to be searched for.
+        automaton: stands in for an expression that may take too long.
+    """
+
+    text: str
+    whole: bool
+    automaton: Automaton | None = None
+
+
+def expression_of(pattern: str) -> Expression:
+    """Return the expression of a cleaned *pattern*.
 
     Raises:
         ExpressionError: there is none.
     """
     plain = _plain(pattern)
     if plain is not None:
-        return plain, True
+        return Expression(plain, True)
     reader = _Reader(_moby_expression(pattern))
-    expression = "".join(reader.parts())
+    parts = list(reader.parts())
+    text = "".join(parts)
     whole = not reader.partial
-    expression = expression if whole else rf"\A{expression}\Z"
+    text = text if whole else rf"\A{text}\Z"
     try:
-        re.compile(expression)
+        re.compile(text)
     except (re.error, OverflowError) as error:
         raise ExpressionError(str(error)) from None
-    return expression, whole
+    return Expression(text, whole, _automaton(parts, whole))
+
+
+def _automaton(texts: Sequence[str], whole: bool) -> Automaton | None:
+    """Return the automaton of an expression in parts, if there is need for one."""
+    alternatives: list[list[Part]] = [[]]
+    for text in texts:
+        parts = alternatives[-1]
+        if text == _ALTERNATIVE:
+            alternatives.append([])
+        elif text == "*":
+            parts[-1] = replace(parts[-1], least=0, most=None)
+        elif counted := _COUNTED.fullmatch(text):
+            least = int(counted[1])
+            most = int(counted[3]) if counted[3] else None
+            parts[-1] = replace(parts[-1], least=least, most=most if counted[2] else least)
+        elif text == _DIRECTORIES:
+            parts.append(Part(Kind.DIRECTORIES))
+        else:
+            kind = Kind.PLACE if text in _ASSERTIONS.values() else Kind.CHARACTER
+            parts.append(Part(kind, text))
+    varying = sum(part.varies for parts in alternatives for part in parts)
+    if varying + (not whole) <= _MOST_VARYING:
+        return None
+    return Automaton(tuple(tuple(_joined(parts)) for parts in alternatives), whole)
+
+
+def _joined(parts: Sequence[Part]) -> Iterator[Part]:
+    """Yield *parts*; characters that stand for themselves become one text."""
+    for plain, run in groupby(parts, key=_is_literal):
+        if plain:
+            yield Part(Kind.TEXT, "".join(part.text[-1] for part in run))
+        else:
+            yield from run
+
+
+def _is_literal(part: Part) -> bool:
+    once = part.kind is Kind.CHARACTER and part.least == part.most == 1
+    return once and part.text != "." and not part.text.startswith("[")
 
 
 def _plain(pattern: str) -> str | None:
@@ -132,7 +195,7 @@ class _Reader:
 
     def _part(self) -> str:
         if self._taken(_ANY_DIRECTORIES):
-            return "(?:.*/)?"
+            return _DIRECTORIES
         character = self._next()
         match character:
             case "." | "*":

@@ -3,7 +3,8 @@
 The rules are moby's: ``*`` and ``?`` stop at a slash, ``**`` does not, ``!`` takes files back
 in, the last pattern that matches counts, and whatever is below a matching directory matches
 with it. All patterns of one kind that follow each other become one regular expression, so a
-path costs one match in most files, however many patterns there are.
+path costs one match in most files, however many patterns there are; those that could take too
+long so are followed on their own.
 
 Source: the Dockerfile reference, ".dockerignore file"; checked against
 ``../shared/conformance/dockerignore*.json``.
@@ -14,9 +15,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 
-from kaniko_core.context.expressions import ExpressionError, expression_of
+from kaniko_core.context.automaton import Automaton
+from kaniko_core.context.expressions import Expression, ExpressionError, expression_of
 from kaniko_core.errors import UsageError
 
 _SLASH = "/"
@@ -90,8 +93,7 @@ def read_ignore_file(text: str) -> tuple[str, ...]:
 class _Pattern:
     text: str
     takes_back: bool
-    expression: str
-    whole: bool
+    expression: Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,12 @@ class _Run:
     takes_back: bool
     expression: re.Pattern[str]
     others: tuple[re.Pattern[str], ...]
+    automata: tuple[Automaton, ...]
 
     def matches(self, path: str) -> bool:
         if self.expression.fullmatch(path) is not None:
+            return True
+        if any(automaton.matches(path) for automaton in self.automata):
             return True
         return any(
             other.search(path[:end]) is not None
@@ -121,12 +126,15 @@ def _takes_back(pattern: _Pattern) -> bool:
 
 
 def _run(takes_back: bool, patterns: list[_Pattern]) -> _Run:
-    whole = "|".join(pattern.expression for pattern in patterns if pattern.whole)
+    expressions = [pattern.expression for pattern in patterns]
+    quick = [item for item in expressions if item.automaton is None]
+    whole = "|".join(item.text for item in quick if item.whole)
     return _Run(
         takes_back,
         # Whatever is below a match is matched; where nothing is looked for, nothing is found.
         re.compile(rf"(?:{whole})(?:/[\s\S]*)?" if whole else "(?!)"),
-        tuple(re.compile(pattern.expression) for pattern in patterns if not pattern.whole),
+        tuple(re.compile(item.text) for item in quick if not item.whole),
+        tuple(item.automaton for item in expressions if item.automaton is not None),
     )
 
 
@@ -142,7 +150,7 @@ def _parsed(text: str) -> _Pattern:
             )
     _check_classes(pattern)
     try:
-        return _Pattern(pattern, takes_back, *expression_of(pattern))
+        return _Pattern(pattern, takes_back, expression_of(pattern))
     except ExpressionError:
         raise _bad(pattern) from None
 
@@ -151,9 +159,16 @@ def _may_match_below(pattern: tuple[str, ...], names: list[str]) -> bool:
     for part, name in zip(pattern, names, strict=False):
         if any(mark in part for mark in _UNKNOWN):
             return True
-        if re.fullmatch(expression_of(part)[0], name) is None:
+        # Names have no slash: what matches the whole of it, or a directory, matches the name.
+        if not _component(part).matches(name):
             return False
     return True
+
+
+@lru_cache(maxsize=1024)
+def _component(text: str) -> _Run:
+    """Return what matches one component of a path."""
+    return _run(True, [_Pattern(text, True, expression_of(text))])
 
 
 def _clean(path: str) -> str:

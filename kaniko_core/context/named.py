@@ -14,21 +14,18 @@ Source: docker buildx v0.29, build/opt.go; BuildKit's frontend/dockerui, namedco
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from kaniko_core.addresses.git import GitReference, parse_git_reference
+from kaniko_core.addresses.url import is_http_address, scheme_of
 from kaniko_core.errors import UsageError
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.platform import Platform
-from kaniko_core.oci.reference import DEFAULT_TAG, Reference
+from kaniko_core.oci.reference import DEFAULT_TAG, SCRATCH, Reference
 
-SCRATCH = "scratch"
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_HTTP = re.compile(r"https?://", re.IGNORECASE)
 _IMAGE = "docker-image://"
 _LAYOUT = "oci-layout://"
 _DIRECTORY = "dir://"
@@ -124,7 +121,7 @@ def parse_named(name: str, value: str) -> NamedContext:
 def _parsed_value(value: str) -> NamedContext:
     if (repository := parse_git_reference(value)) is not None:
         return GitContext(repository)
-    if _HTTP.match(value):
+    if is_http_address(value.lower()):
         return ArchiveContext(value)
     if value.startswith(_IMAGE):
         name = value.removeprefix(_IMAGE)
@@ -137,8 +134,8 @@ def _parsed_value(value: str) -> NamedContext:
             hint="build that image first, and name it as docker-image:// or oci-layout://",
         )
     path = value.removeprefix(_DIRECTORY)
-    if scheme := _SCHEME.match(path):
-        raise UsageError(f"{scheme[1]}:// is not supported", hint=_KINDS)
+    if scheme := scheme_of(path):
+        raise UsageError(f"{scheme}:// is not supported", hint=_KINDS)
     if not path:
         raise UsageError(f"{value!r} names nothing", hint=_KINDS)
     return LocalContext(Path(path))

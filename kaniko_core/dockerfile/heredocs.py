@@ -16,8 +16,7 @@ from kaniko_core.dockerfile.words import Lexer, WordError
 from kaniko_core.errors import UsageError
 
 _OPENING = re.compile(r"(\d*)<<(-?)[\t\n\f\r ]*([^<]*)", re.ASCII)
-# The << of $((1 << n)) opens nothing; BuildKit takes it for a here-document that does not end.
-_ARITHMETIC = re.compile(r"\$\(\([^'\"]*?\)\)")
+_QUOTE = re.compile("['\"]")
 # A name may stand apart from <<-, too; for BuildKit it may not.
 _DASH = re.compile(r"\d*<<-", re.ASCII)
 _HIGHEST_DESCRIPTOR = 2**64 - 1
@@ -72,7 +71,7 @@ def openings(line: str) -> Iterator[Opening]:
     try:
         if json_words(split_flags(rest)[1]) is not None:
             return
-        words = lexer.expand_words(_ARITHMETIC.sub(_without_shifts, rest), {})
+        words = lexer.expand_words(_without_shifts(rest), {})
     except (UsageError, WordError):
         return  # what is wrong will be said when the instruction itself is read
     before = ""
@@ -83,8 +82,22 @@ def openings(line: str) -> Iterator[Opening]:
             yield found
 
 
-def _without_shifts(arithmetic: re.Match[str]) -> str:
-    return arithmetic[0].replace("<<", "--")
+def _without_shifts(text: str) -> str:
+    """Return *text* with something else for the ``<<`` of ``$((1 << n))``, which opens nothing.
+
+    BuildKit takes it for a here-document that does not end.
+    """
+    parts: list[str] = []
+    done, start = 0, text.find("$((")
+    while start >= 0 and (end := text.find("))", start + 3)) >= 0:
+        quote = _QUOTE.search(text, start + 3, end)
+        if quote is not None:
+            # What begins before a quote would have to end before it, too.
+            start = text.find("$((", quote.end())
+            continue
+        parts += (text[done:start], text[start:end].replace("<<", "--"))
+        done, start = end, text.find("$((", end + 2)
+    return "".join((*parts, text[done:]))
 
 
 def _quotes(text: str) -> int:

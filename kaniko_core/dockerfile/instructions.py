@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from kaniko_core.errors import DockerfileError
 
+_TABS = re.compile(r"^\t+", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -73,6 +75,11 @@ class Heredoc:
     expand: bool = True
     chomp: bool = False
     file_descriptor: int = 0
+
+    @property
+    def body(self) -> str:
+        """What is meant: the content, without leading tabs for ``<<-``."""
+        return _TABS.sub("", self.content) if self.chomp else self.content
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,24 +6,21 @@ Source: the Dockerfile reference, "RUN --mount"; checked against
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
 
+from kaniko_core.dockerfile.places import did_you_mean
 from kaniko_core.errors import UsageError
+from kaniko_core.values import boolean, csv_fields
 
-# One field of a CSV line, quoted or plain, and what ends it.
-_FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",]*))(,|$)')
 _SIZE = re.compile(
     r"(\d{1,18}(?:\.\d{0,18})?|\.\d{1,18}) ?(?:([kmgtp])(?:i?b)?|b)?", re.ASCII | re.IGNORECASE
 )
 _SIZE_STEPS = ("", "k", "m", "g", "t", "p")
 _VARIABLE = re.compile(r"\$.")
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 _LARGEST = 2**32 - 1
 _MOST_DIGITS = 11
 _ALIASES = {
@@ -111,21 +108,10 @@ def mount_origin(text: str) -> str | None:
     return (found.get("from") or None) if kind not in _WITHOUT_ORIGIN else None
 
 
-def _fields(text: str) -> Iterator[str]:
+def _fields(text: str) -> list[str]:
     if not text:
         raise UsageError("--mount is empty", hint="write it as --mount=type=cache,target=/path")
-    position = 0
-    more = True
-    while more:
-        match = _FIELD.match(text, position)
-        if match is None:
-            raise UsageError(
-                f"--mount={text} has a quote inside a field", hint="quote the field as a whole"
-            )
-        quoted, plain, end = match.groups()
-        yield plain if quoted is None else quoted.replace('""', '"')
-        position = match.end()
-        more = end == ","
+    return csv_fields(text)
 
 
 @dataclass(slots=True)
@@ -161,9 +147,9 @@ class _Reader:
         return replace(self.mount, read_only=read_only)
 
     def _switch(self, key: str, value: str) -> None:
-        if value not in _TRUE | _FALSE:
+        on = boolean(value)
+        if on is None:
             raise UsageError(f"{key}={value} in --mount is neither true nor false")
-        on = value in _TRUE
         if key == "required":
             self._only(key, MountKind.SECRET, MountKind.SSH)
             self.mount = replace(self.mount, required=on)
@@ -247,8 +233,7 @@ def _unknown_key(key: str) -> UsageError:
 
 def _suggestion(value: str, known: Iterable[str]) -> str:
     names = list(known)
-    close = difflib.get_close_matches(value, names, 1)
-    return f"did you mean {close[0]}?" if close else f"it is one of {', '.join(names)}"
+    return did_you_mean(value, names) or f"it is one of {', '.join(names)}"
 
 
 def _number(key: str, value: str, base: int) -> int:

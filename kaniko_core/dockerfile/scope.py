@@ -20,6 +20,8 @@ from kaniko_core.dockerfile.stages import Dockerfile
 from kaniko_core.dockerfile.words import Lexer, WordError
 from kaniko_core.oci.platform import Platform
 
+# What every command finds as PATH where the image says nothing.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # These reach RUN without being declared, and leave no trace in the image.
 PROXY_ARGUMENTS = frozenset(
     name
@@ -145,7 +147,7 @@ def unused_build_args(dockerfile: Dockerfile, given: Iterable[str]) -> tuple[str
 
 def _platform_arguments(prefix: str, platform: Platform) -> dict[str, str]:
     return {
-        f"{prefix}PLATFORM": str(platform),
+        f"{prefix}PLATFORM": platform.complete,
         f"{prefix}OS": platform.os,
         f"{prefix}OSVERSION": platform.os_version,
         f"{prefix}ARCH": platform.architecture,

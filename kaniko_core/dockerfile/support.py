@@ -1,4 +1,4 @@
-"""What is parsed and not built, in one table.
+"""What this version parses and does not build, in one table.
 
 The stable language is built whole. What belongs to its labs channel is refused before anything is
 fetched, because a build that leaves something out silently is worse than none.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kaniko_core.dockerfile.forms import SPACE
+from kaniko_core.dockerfile.substitution import Replacement, ShellPattern
 from kaniko_core.errors import KanikoError
 
 _SPECIAL = frozenset("@*#?-$!0")
@@ -19,8 +20,14 @@ _END = ""
 _DEEPEST = 100
 # White space between << and the name of a here-document does not end the word.
 _ANGLES = re.compile(r"<(?:<[\t\r ]*)?")
-# What stands for a match in a replacement: $0, ${0}; another name is nothing, $$ a dollar.
-_TEMPLATE = re.compile(r"\$(?:(\$)|(\w+)|\{(\w+)\})")
+# Characters that mean nothing but themselves, whatever the word is and where it ends.
+_PLAIN = re.compile(r"[^$<'\"\\`/}]+")
+_PLAIN_IN_QUOTES = re.compile(r"[^$\"\\`]+")
+_GAPS = re.compile(f"[{SPACE}]+")
+# Characters that substitutions may add to one word. Variables that name each other grow tenfold
+# with each line; what is larger than a registry's manifest has no use.
+_LARGEST = 4 << 20
+_SHOWN = 200  # characters of a word in a message
 # Go's scanner does not see it where a text begins.
 _BYTE_ORDER_MARK = "\ufeff"
 
@@ -90,29 +97,30 @@ class _Words:
 
     def __init__(self) -> None:
         self.found: list[str] = []
-        self._current = ""
+        self._current: list[str] = []
 
     def split(self, text: str) -> None:
         """Add characters that end a word where they are white space."""
-        for character in text:
-            if character in SPACE:
-                self.end()
-            else:
-                self._current += character
+        first, *others = _GAPS.split(text)
+        self.keep(first)
+        for other in others:
+            self.end()
+            self.keep(other)
 
     def keep(self, text: str) -> None:
         """Add characters that are part of a word whatever they are."""
-        self._current += text
+        if text:
+            self._current.append(text)
 
     def forget(self) -> None:
         """Drop the word that is not complete yet."""
-        self._current = ""
+        self._current.clear()
 
     def end(self) -> None:
         """Complete the present word."""
         if self._current:
-            self.found.append(self._current)
-            self._current = ""
+            self.found.append("".join(self._current))
+            self._current.clear()
 
 
 @dataclass(slots=True)
@@ -126,6 +134,7 @@ class _Scan:
     raw_escapes: bool = False
     nested: int = 0
     depth: int = 0
+    added: int = 0
 
     def peek(self) -> str:
         return self.word[self.position : self.position + 1]
@@ -136,7 +145,8 @@ class _Scan:
         return character
 
     def fail(self, message: str) -> WordError:
-        return WordError(f'failed to process "{self.word}": {message}', word=self.word)
+        shown = self.word if len(self.word) <= _SHOWN else f"{self.word[:_SHOWN]}…"
+        return WordError(f'failed to process "{shown}": {message}', word=self.word)
 
     def until(self, stop: str, raw_escapes: bool) -> tuple[str, list[str]]:
         """Read up to *stop*, which is consumed."""
@@ -150,6 +160,11 @@ class _Scan:
         text: list[str] = []
         words = _Words()
         while character := self.peek():
+            if run := _PLAIN.match(self.word, self.position):
+                self.position = run.end()
+                words.split(run[0])
+                text.append(run[0])
+                continue
             if character == stop:
                 self.next()
                 words.end()
@@ -175,7 +190,7 @@ class _Scan:
     def _special(self, character: str) -> str | None:
         """Read what *character* begins, or None where it has no meaning of its own."""
         if character == "$":
-            return self._dollar()
+            return self._substituted()
         if character == "<":
             return self._angles()
         if self.lexer.skip_quotes or character not in "'\"":
@@ -219,7 +234,11 @@ class _Scan:
                 self.next()
                 return "".join((*text, quote))
             if character == "$":
-                text.append(self._dollar())
+                text.append(self._substituted())
+                continue
+            if run := _PLAIN_IN_QUOTES.match(self.word, self.position):
+                self.position = run.end()
+                text.append(run[0])
                 continue
             self.next()
             if character == self.lexer.escape:
@@ -232,6 +251,17 @@ class _Scan:
                 if following in ('"', "$", self.lexer.escape):
                     character = self.next()
             text.append(character)
+
+    def _substituted(self) -> str:
+        value = self._dollar()
+        self._grow(len(value))
+        return value
+
+    def _grow(self, size: int) -> None:
+        """Count *size* characters that come from variables."""
+        self.added += size
+        if self.added > _LARGEST:
+            raise self.fail("it grows beyond all bounds: its variables have more than 4 MiB")
 
     def _dollar(self) -> str:
         self.next()
@@ -328,68 +358,42 @@ class _Scan:
         # The shortest suffix is the shortest prefix of all written backwards.
         step = -1 if suffix else 1
         pattern = _backwards(pattern) if suffix else pattern
-        match = self._expression(pattern, ".*" if greedy else ".*?").match(value[::step])
-        return value[::step][match.end() :][::step] if match else value
+        end = self._pattern(pattern).end(value[::step], greedy=greedy)
+        return value if end is None else value[::step][end:][::step]
 
     def _replaced(self, name: str) -> str:
         everywhere = self.peek() == "/"
         if everywhere:
             self.next()
-        pattern = self._operand("/", raw_escapes=True)
+        text = self._operand("/", raw_escapes=True)
         replacement = self._operand("}", raw_escapes=True)
         value = self._value(name)
         if value is None and self.lexer.skip_unset:
             # With one slash whatever was written, as in BuildKit.
-            return f"${{{name}/{pattern}/{replacement}}}"
-        expression = self._expression(pattern, ".*")
-        if not everywhere:
-            return expression.sub(lambda _: replacement, value or "", count=1)
-        return _replace_all(expression, replacement, value or "")
+            return f"${{{name}/{text}/{replacement}}}"
+        pattern, value = self._pattern(text), value or ""
+        if everywhere:
+            return self._replaced_all(pattern, Replacement.of(replacement), value)
+        for start, end in pattern.spans(value):
+            return f"{value[:start]}{replacement}{value[end:]}"
+        return value
 
-    def _expression(self, pattern: str, star: str) -> re.Pattern[str]:
-        """Turn a shell pattern into a regular expression; only ``*``, ``?`` and escapes count.
-
-        Neither ``*`` nor ``?`` matches the end of a line.
-        """
+    def _replaced_all(self, pattern: ShellPattern, replacement: Replacement, value: str) -> str:
         parts: list[str] = []
-        characters = iter(pattern.removeprefix(_BYTE_ORDER_MARK))
-        for character in characters:
-            if character == "*":
-                parts.append(star)
-            elif character == "?":
-                parts.append(".")
-            elif character == "\\":
-                escaped = next(characters, _END)
-                if not escaped or escaped not in "*?\\}/":
-                    raise self.fail(f"invalid escape '\\{escaped}' in pattern")
-                parts.append(re.escape(escaped))
-            else:
-                parts.append(re.escape(character))
-        return re.compile("".join(parts))
+        done = 0
+        for start, end in pattern.spans(value):
+            self._grow(replacement.size(end - start))
+            parts += (value[done:start], replacement.filled(value[start:end]))
+            done = end
+        return "".join((*parts, value[done:]))
+
+    def _pattern(self, text: str) -> ShellPattern:
+        try:
+            return ShellPattern.of(text.removeprefix(_BYTE_ORDER_MARK))
+        except ValueError as error:
+            raise self.fail(f"invalid escape '\\{error}' in pattern") from None
 
 
 def _backwards(pattern: str) -> str:
     """Reverse a shell pattern; an escape stays before what it escapes."""
     return "".join(reversed(re.findall(r"\\.|.", pattern, re.DOTALL)))
-
-
-def _replace_all(expression: re.Pattern[str], replacement: str, value: str) -> str:
-    """Replace every match but an empty one at the end of the one before, as Go does."""
-    parts: list[str] = []
-    end = 0
-    last_end = -1
-    for match in expression.finditer(value):
-        if match.start() == match.end() == last_end:
-            continue
-        parts += (value[end : match.start()], _filled(replacement, match[0]))
-        end = last_end = match.end()
-    return "".join((*parts, value[end:]))
-
-
-def _filled(template: str, matched: str) -> str:
-    def meaning(reference: re.Match[str]) -> str:
-        if reference[1]:
-            return "$"
-        return matched if "0" in (reference[2], reference[3]) else ""
-
-    return _TEMPLATE.sub(meaning, template)

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from kaniko_core.errors import ContentError, disk_error
 from kaniko_core.oci import pax, tarheader
-from kaniko_core.oci.entry import OPAQUE_MARK, WHITEOUT_PREFIX, Entry, Kind
+from kaniko_core.oci.entry import OPAQUE_MARK, SECOND, WHITEOUT_PREFIX, Entry, Kind
 from kaniko_core.oci.tarheader import (
     BLOCK,
     LARGEST_ID,
     LARGEST_NUMBER,
     LONGEST_FIELD,
-    NANOSECONDS,
     readable,
 )
 from kaniko_core.oci.tarreader import TarReader
@@ -201,7 +200,7 @@ def _headers(entry: Entry) -> bytes:
             link = link[:LONGEST_FIELD]
     size = entry.size if kind is Kind.FILE else 0
     device = entry.device if kind is Kind.CHARACTER or kind is Kind.BLOCK else (0, 0)
-    uid, gid, seconds = entry.uid, entry.gid, entry.mtime_ns // NANOSECONDS
+    uid, gid, seconds = entry.uid, entry.gid, entry.mtime_ns // SECOND
     if size > LARGEST_NUMBER:
         extra.append((b"size", b"%d" % size))
         size = 0
@@ -211,7 +210,7 @@ def _headers(entry: Entry) -> bytes:
     if gid > LARGEST_ID:
         extra.append((b"gid", b"%d" % gid))
         gid = 0
-    if entry.mtime_ns % NANOSECONDS or not 0 <= seconds <= LARGEST_NUMBER:
+    if entry.mtime_ns % SECOND or not 0 <= seconds <= LARGEST_NUMBER:
         extra.append((b"mtime", pax.time(entry.mtime_ns)))
         seconds = min(max(seconds, 0), LARGEST_NUMBER)
     for key in sorted(entry.xattrs):

@@ -10,6 +10,8 @@ from typing import BinaryIO
 # Docker and OCI: image-spec v1.1, layer.md, "Whiteouts".
 WHITEOUT_PREFIX = b".wh."
 OPAQUE_MARK = b".wh..wh..opq"
+# Nanoseconds, which times of files are counted in.
+SECOND = 1_000_000_000
 
 
 class Kind(Enum):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -189,8 +190,7 @@ class LayoutStore:
             return
         make_directory(path.parent)
         with layer.open() as source, replacing(path) as target:
-            while chunk := source.read(_CHUNK):
-                target.write(chunk)
+            shutil.copyfileobj(source, target, _CHUNK)
 
     def _write_blob(self, digest: Digest, data: bytes) -> None:
         path = self._blob(digest)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from kaniko_core.errors import ContentError
 from kaniko_core.oci import tarheader
-from kaniko_core.oci.entry import Entry
-from kaniko_core.oci.tarheader import BLOCK, FARTHEST_TIME, NANOSECONDS
+from kaniko_core.oci.entry import SECOND, Entry
+from kaniko_core.oci.tarheader import BLOCK, FARTHEST_TIME
 
 _XATTR = b"SCHILY.xattr."
 _LIBARCHIVE_XATTR = b"LIBARCHIVE.xattr."
@@ -71,7 +71,7 @@ def nanoseconds(value: bytes) -> int:
         raise ContentError(f"the tar archive has a time out of range: {seconds} seconds")
     # Digits after the ninth are dropped: no file system keeps them.
     rest = decimal(fraction[:9].ljust(9, b"0")) if fraction else 0
-    return sign * (seconds * NANOSECONDS + rest)
+    return sign * (seconds * SECOND + rest)
 
 
 def extend(entry: Entry, extended: dict[bytes, bytes]) -> None:
@@ -152,7 +152,7 @@ def _is_utf8(value: bytes) -> bool:
 
 def time(mtime_ns: int) -> bytes:
     """Return nanoseconds since the epoch as a PAX time."""
-    whole, fraction = divmod(abs(mtime_ns), NANOSECONDS)
+    whole, fraction = divmod(abs(mtime_ns), SECOND)
     shown = b"%d" % whole
     if fraction:
         shown += (b".%09d" % fraction).rstrip(b"0")

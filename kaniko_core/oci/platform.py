@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from kaniko_core.errors import UsageError
 
@@ -35,6 +35,8 @@ _MACHINES = {"armv7l": "armhf", "armv6l": "armel", "armv8l": "armhf", "i686": "3
 @dataclass(frozen=True, slots=True, order=True)
 class Platform:
     """An operating system, an architecture and perhaps a variant; ``str()`` joins them by ``/``.
+
+    The version that an operating system may have is no part of that; see :attr:`complete`.
 
     Source: OCI image-spec v1.1, image-index.md, "platform".
     """
@@ -83,6 +85,12 @@ class Platform:
         return _normalised(self.architecture, self.variant) == _normalised(
             wanted.architecture, wanted.variant
         )
+
+    @property
+    def complete(self) -> str:
+        """What ``str()`` gives, and the version of the operating system, if it has one."""
+        version = f"({quote(self.os_version)})" if self.os_version else ""
+        return "/".join(filter(None, (self.os + version, self.architecture, self.variant)))
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))

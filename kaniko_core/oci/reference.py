@@ -17,6 +17,8 @@ DOCKER_HUB = "docker.io"
 # The host that answers for docker.io; the name itself serves web pages.
 DOCKER_HUB_HOST = "registry-1.docker.io"
 DEFAULT_TAG = "latest"
+# Docker Hub reserves this name: no image has it, because it stands for the empty one.
+SCRATCH = "scratch"
 
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])"

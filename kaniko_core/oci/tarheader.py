@@ -12,12 +12,12 @@ from struct import Struct
 from zlib import adler32
 
 from kaniko_core.errors import ContentError, UnsafeEntry
+from kaniko_core.oci.entry import SECOND
 
 BLOCK = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK)
 # PATH_MAX of Linux, without the final NUL: no longer name can be opened.
 LONGEST_NAME = 4095
-NANOSECONDS = 1_000_000_000
 
 # name, mode, uid, gid, size, mtime, checksum, type, link, magic and version, user and group
 # name (skipped), device major and minor, prefix
@@ -120,7 +120,7 @@ def bounded_time(seconds: int) -> int:
     """Return whole *seconds* of a header as nanoseconds; raise ContentError out of range."""
     if not -FARTHEST_TIME <= seconds <= FARTHEST_TIME:
         raise ContentError(f"the tar archive has a time out of range: {seconds} seconds")
-    return seconds * NANOSECONDS
+    return seconds * SECOND
 
 
 def block(

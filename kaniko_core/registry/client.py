@@ -144,7 +144,7 @@ class Registry:
         return Conversation(self._session, repository, push=push)
 
     def cancel(self) -> None:
-        """End what other threads are doing here: their waiting now, transfers at the next piece."""
+        """End what other threads are doing here, now."""
         self._session.stop()
 
     @property

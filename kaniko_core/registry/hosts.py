@@ -17,7 +17,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
 
-from kaniko_core.errors import UsageError
+from kaniko_core.errors import UsageError, reason_of
 from kaniko_core.oci.reference import DOCKER_HUB, DOCKER_HUB_HOST
 from kaniko_core.options import RegistryOptions
 
@@ -130,7 +130,7 @@ def _load(context: ssl.SSLContext, file: str) -> None:
         context.load_verify_locations(cafile=file)
     except OSError as error:  # ssl.SSLError is one: no certificate in the file
         raise UsageError(
-            f"cannot use the registry certificate {file}: {error.strerror or error}",
+            f"cannot use the registry certificate {file}: {reason_of(error)}",
             hint="--registry-certificate takes HOST=FILE, a CA certificate in PEM form",
         ) from error
 

@@ -27,8 +27,8 @@ from kaniko_core.registry.transport import Reply, Transport
 # Bytes of a body that is held in memory: manifests, lists of tags, errors. Registries take
 # manifests up to 4 MiB (distribution specification).
 LARGEST_BODY = 4 << 20
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_REDIRECTS = 10
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 10
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 T = TypeVar("T")
 
@@ -128,8 +128,9 @@ class Session:
             self.rest(pause)
 
     def stop(self) -> None:
-        """End waiting now, and transfers at their next piece: they raise a RegistryError."""
+        """End waiting and transfers now: they raise a RegistryError."""
         self._stopped.set()
+        self._transport.abort()
 
     @property
     def stopped(self) -> bool:
@@ -183,14 +184,14 @@ class Session:
         return self._follow(request, url, access.origin, renewed)
 
     def _follow(self, request: Request, url: str, origin: str, authorization: str | None) -> Reply:
-        for _ in range(_MAX_REDIRECTS):
+        for _ in range(MAX_REDIRECTS):
             headers = dict(request.headers)
             if authorization is not None and origin_of(url) == origin:
                 headers["Authorization"] = authorization
             body = request.body() if callable(request.body) else request.body
             reply = self._transport.send(request.method, url, headers, body)
             target = reply.headers.get("location")
-            redirected = reply.status in _REDIRECTS and request.method in ("GET", "HEAD")
+            redirected = reply.status in REDIRECTS and request.method in ("GET", "HEAD")
             if not redirected or target is None:
                 return reply
             reply.read(LARGEST_BODY, "a redirect")  # so that the connection can be used again

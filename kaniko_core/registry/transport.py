@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kaniko_core.errors import ContentError, RegistryError
+from kaniko_core.registry.connections import Connections
 from kaniko_core.registry.hosts import UNVERIFIED, HostRules, Trust, has_port, tls_context
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Transport:
         self._clients: dict[Trust, httpx.Client] = {}
         self._origins: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._connections = Connections()
 
     def origin(self, host: str) -> str:
         """Return ``https://host``, or ``http://host`` where that is allowed and TLS is not spoken.
@@ -108,12 +110,22 @@ class Transport:
         host = urlsplit(url).netloc.rpartition("@")[2]
         trust = UNVERIFIED if url.startswith("http://") else self._rules.trust(host)
         client = self._client(trust)
-        timeout = _timeout(_READ if method in ("GET", "HEAD") else _READ_AFTER_WRITING)
+        read = _READ if method in ("GET", "HEAD") else _READ_AFTER_WRITING
+        # Who is giving up tidies up where that can be done at once.
+        timeout = _timeout(_PROBE if self._connections.aborted else read)
         with _sentences(host):
             request = client.build_request(
                 method, url, headers=dict(headers), content=body, timeout=timeout
             )
+            request.extensions["trace"] = self._connections.trace()
             return Reply(client.send(request, stream=True), host)
+
+    def abort(self) -> None:
+        """End every request that is under way, now: a server that says nothing is not waited for.
+
+        They fail as if the connection had broken off. Requests that begin after this may do so.
+        """
+        self._connections.abort()
 
     def close(self) -> None:
         """Close all connections; requests under way fail."""
@@ -130,6 +142,7 @@ class Transport:
             client = self._client(UNVERIFIED)
             url, timeout = f"https://{host}/v2/", _timeout(_PROBE)
             request = client.build_request("HEAD", url, timeout=timeout)
+            request.extensions["trace"] = self._connections.trace()
             client.send(request, stream=True).close()
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             if any(_is_not_tls(cause) for cause in _causes(error)):
@@ -183,6 +196,9 @@ def _sentences(host: str) -> Iterator[None]:
         yield
     except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
         raise _sentence(error, host) from error
+    except UnicodeError as error:
+        # A host's name whose parts are too long, or empty.
+        raise RegistryError(_NO_ADDRESS.format(host)) from error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

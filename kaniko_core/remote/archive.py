@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from kaniko_core.errors import ContentError
 from kaniko_core.oci.archive import read_entries, tar_stream
 from kaniko_core.oci.compression import decompressed
-from kaniko_core.oci.entry import Entry, Kind
+from kaniko_core.oci.entry import SECOND, Entry, Kind
 from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.unpack import unpack
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _WHITEOUTS = (Kind.WHITEOUT, Kind.OPAQUE)
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _FILES = (Kind.FILE, Kind.HARDLINK)
-_SECOND = 10**9  # nanoseconds
 
 
 def unpack_context(archive: BinaryIO, directory: Path) -> None:
@@ -44,7 +43,7 @@ def newest_file(archive: BinaryIO) -> int | None:
     """
     entries = (entry for entry, _ in read_entries(decompressed(archive)))
     try:
-        times = (entry.mtime_ns // _SECOND for entry in entries if entry.kind in _FILES)
+        times = (entry.mtime_ns // SECOND for entry in entries if entry.kind in _FILES)
         return max(times, default=None)
     except ContentError:
         return None

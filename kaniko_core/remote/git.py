@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kaniko_core.addresses.git import GitReference
+from kaniko_core.addresses.git import GitReference, is_commit
 from kaniko_core.addresses.url import Url
 from kaniko_core.errors import ContextError, KanikoError, RegistryError, UsageError, disk_errors
+from kaniko_core.oci.entry import SECOND
 from kaniko_core.progress import Noted, Progress
 from kaniko_core.registry.hosts import Trust
 from kaniko_core.registry.pacing import Pacing
@@ -30,7 +31,6 @@ from kaniko_core.remote.http import basic, header_text
 # Ids of secrets that hold an ``Authorization`` header, or a token; ``.HOST`` may follow.
 HEADER_SECRET, TOKEN_SECRET = "GIT_AUTH_HEADER", "GIT_AUTH_TOKEN"
 
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9A-Fa-f]+")
 # What git-check-ref-format(1) forbids in names.
 _NO_NAME = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|[/.]$|\.lock(?:/|$)")
@@ -41,7 +41,6 @@ _NOT_SERVED = re.compile(
     r"no such remote ref|remote error: .*want"
 )
 _SUBMODULE_PROTOCOLS = ("https", "http", "ssh", "git")
-_SECOND = 10**9  # nanoseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +155,7 @@ def _check(reference: GitReference) -> None:
             f'the checksum "{reference.checksum}" is not hexadecimal',
             hint="for a git repository it is a commit, or how its hash begins",
         )
-    if reference.fetch_by_commit and not _COMMIT.fullmatch(reference.checksum):
+    if reference.fetch_by_commit and not is_commit(reference.checksum):
         raise UsageError("fetch-by-commit needs a checksum that is a whole commit")
 
 
@@ -181,7 +180,7 @@ class _Fetching:
     def tree(self) -> GitTree:
         """Fetch everything and return the tree that the reference means."""
         reference = self.reference
-        by_hash = _COMMIT.fullmatch(reference.ref) or reference.fetch_by_commit
+        by_hash = is_commit(reference.ref) or reference.fetch_by_commit
         name, wanted = "", reference.checksum if reference.fetch_by_commit else reference.ref
         if not by_hash:
             name, wanted = self._resolved()
@@ -355,7 +354,7 @@ def _tidy(directory: Path, *, keep: bool, mtime: int | None) -> None:
 
 
 def _stamp(directory: str, seconds: int) -> None:
-    times = (seconds * _SECOND, seconds * _SECOND)
+    times = (seconds * SECOND, seconds * SECOND)
     with os.scandir(directory) as entries:
         for entry in entries:
             os.utime(entry.path, ns=times, follow_symlinks=False)

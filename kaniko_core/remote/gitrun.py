@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from kaniko_core.errors import ContextError, KanikoError, disk_errors
+from kaniko_core.errors import ContextError, KanikoError, disk_errors, reason_of
 
 # The first git that takes configuration from its environment.
 _OLDEST = (2, 31)
@@ -149,7 +149,7 @@ class GitProgram:
                 start_new_session=True,
             )
         except OSError as error:
-            raise ContextError(f"git cannot be started: {error.strerror}") from error
+            raise ContextError(f"git cannot be started: {reason_of(error)}") from error
         try:
             while True:
                 with suppress(subprocess.TimeoutExpired):

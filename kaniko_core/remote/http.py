@@ -24,11 +24,12 @@ from urllib.parse import urljoin
 from kaniko_core.addresses.url import Url, parse_url
 from kaniko_core.errors import ContextError, RegistryError, UsageError, disk_errors
 from kaniko_core.oci.digest import Digest
+from kaniko_core.oci.entry import SECOND
 from kaniko_core.progress import BytesMoved, Direction, Progress
 from kaniko_core.registry.failures import BUSY, Busy, retry_after
 from kaniko_core.registry.meter import Meter
 from kaniko_core.registry.pacing import Pacing
-from kaniko_core.registry.session import origin_of
+from kaniko_core.registry.session import MAX_REDIRECTS, REDIRECTS, origin_of
 from kaniko_core.registry.transport import Reply, Transport
 
 # The name of a file whose address has none, as with BuildKit.
@@ -38,11 +39,8 @@ HEADER_SECRET, TOKEN_SECRET = "HTTP_AUTH_HEADER_", "HTTP_AUTH_TOKEN_"
 
 _HEX_DIGITS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _CHECKSUM = re.compile(r"([a-z0-9]+):([0-9a-f]+)")
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_REDIRECTS = 10
 _LARGEST_ANSWER = 1 << 20  # bytes of a redirect's or an error's body
 _PIECE = 1 << 20  # bytes that are decompressed at a time
-_SECOND = 10**9  # nanoseconds
 _COMPRESSED = frozenset({"gzip", "x-gzip"})
 
 
@@ -61,11 +59,6 @@ class FetchedUrl:
     name: str
     mtime_ns: int
     digest: Digest
-
-
-def is_http_address(text: str) -> bool:
-    """Whether *text* is an address of the web, as BuildKit sees it: the scheme in lower case."""
-    return text.startswith(("http://", "https://"))
 
 
 def parse_checksum(text: str) -> Digest:
@@ -223,13 +216,13 @@ class _Transfer:
         """Send the request, follow where it leads, and return the answer that has the bytes."""
         address = str(self._url.anonymous.without_fragment)
         origin = origin_of(address)
-        for _ in range(_MAX_REDIRECTS):
+        for _ in range(MAX_REDIRECTS):
             own = authorization is not None and origin_of(address) == origin
             sent = {**headers, "Authorization": authorization or ""} if own else headers
             self._go_on()
             reply = self._files.transport.send("GET", address, sent)
             target = reply.headers.get("location")
-            if reply.status not in _REDIRECTS or target is None:
+            if reply.status not in REDIRECTS or target is None:
                 return self._accepted(reply, own)
             reply.read(_LARGEST_ANSWER, "a redirect")  # so that the connection can be used again
             address = _next_address(address, target)
@@ -319,7 +312,7 @@ def _modified(text: str) -> int:
     except (ValueError, TypeError):
         return 0
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(int(when.timestamp()), 0) * _SECOND
+    return max(int(when.timestamp()), 0) * SECOND
 
 
 def _refusal(reply: Reply, url: Url, authorized: bool) -> RegistryError:

@@ -279,13 +279,18 @@ class Rootfs:
             return None
 
 
+def kind_of(mode: int) -> Kind | None:
+    """Return what a file of this ``st_mode`` is in a layer; None for a socket: nothing."""
+    return _KINDS.get(stat.S_IFMT(mode))
+
+
 def file_entry(name: bytes, status: os.stat_result, host_path: bytes) -> Entry | None:
     """Return the entry *name* for the file at *host_path*; None for a socket.
 
     Raises:
         OSError: its link or attributes cannot be read.
     """
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+    kind = kind_of(status.st_mode)
     if kind is None:
         return None
     entry = Entry(

@@ -44,7 +44,12 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who runs a command; *groups* are the supplementary ones, *home* is never empty."""
+    """Who runs a command; *home* is never empty.
+
+    The *groups* are the supplementary ones, *gid* among them: a process that had it as its
+    primary group only could shed it by executing a set-group-ID file (CVE-2023-25173), and with
+    it what the group is denied.
+    """
 
     uid: int
     gid: int
@@ -83,10 +88,11 @@ class Accounts:
         gid = user.gid if user else 0
         home = (user.home if user else "") or ("/root" if uid == 0 else "/")
         if group:
-            # Whoever names the group has said everything: no supplementary ones.
-            return Identity(uid, self._gid(group), (), home)
+            # Whoever names the group has said everything: no others.
+            gid = self._gid(group)
+            return Identity(uid, gid, (gid,), home)
         extra = (item.gid for item in self.groups if user and user.name in item.members)
-        return Identity(uid, gid, tuple(dict.fromkeys(extra)), home)
+        return Identity(uid, gid, tuple(dict.fromkeys((gid, *extra))), home)
 
     def owner(self, spec: str) -> tuple[int, int]:
         """Return user and group ID for ``--chown=spec``.

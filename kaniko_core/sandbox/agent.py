@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from kaniko_core.errors import SandboxError, UsageError
+from kaniko_core.errors import SandboxError, UsageError, reason_of
 
 _WATCH = "import os, sys; print(os.environ['SSH_AGENT_PID'], flush=True); sys.stdin.read()"
 _PROGRAMS = ("ssh-agent", "ssh-add")
@@ -118,7 +118,7 @@ def start_agent(socket: Path, keys: Sequence[Path]) -> KeyAgent:
             start_new_session=True,
         )
     except OSError as error:
-        raise SandboxError(f"ssh-agent cannot be started: {error.strerror}") from error
+        raise SandboxError(f"ssh-agent cannot be started: {reason_of(error)}") from error
     running = KeyAgent(watcher, socket, adder)
     try:
         running.wait()
@@ -135,7 +135,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             content = file.read(_LARGEST_KEY + 1)
     except OSError as error:
-        raise UsageError(f"the SSH key {path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"the SSH key {path} cannot be read: {reason_of(error)}") from error
     if len(content) > _LARGEST_KEY:
         raise UsageError(f"{path} is too large for an SSH key")
     return content

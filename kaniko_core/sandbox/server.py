@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from errno import EINVAL
 from select import POLLIN, poll
 
 from kaniko_core import linux
@@ -109,6 +110,9 @@ class Server:
                 send(reply, ("checked", good))
         except OSError as error:
             _tell(reply, ("failed", *described(error)))
+        except ValueError:
+            # A path with a zero byte, for Python. The other commands of the build go on.
+            _tell(reply, ("failed", EINVAL, ""))
         if not kept:
             reply.close()
         for fd in fds[2:]:

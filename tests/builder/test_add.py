@@ -153,6 +153,21 @@ def test_archives_and_files_may_come_together(kitchen: Kitchen) -> None:
     }
 
 
+def test_archives_of_a_wildcard_need_no_slash(kitchen: Kitchen) -> None:
+    """The first of them makes the directory that all go into, and files after it."""
+    (kitchen.context / "a.tar").write_bytes(archive(("x", b"1")))
+    (kitchen.context / "b.tar").write_bytes(archive(("y", b"2")))
+    kitchen.add_file("c.tar", "no archive")
+    assert list(kitchen.add("*.tar", "/d")) == ["d", "d/c.tar", "d/x", "d/y"]
+
+
+def test_a_file_before_the_archives_of_a_wildcard_needs_the_slash(kitchen: Kitchen) -> None:
+    kitchen.add_file("a.tar", "no archive")
+    (kitchen.context / "b.tar").write_bytes(archive(("y", b"2")))
+    with pytest.raises(DockerfileError, match="matches 2 sources"):
+        kitchen.add("*.tar", "/d")
+
+
 def test_later_member_replaces_an_earlier_one(kitchen: Kitchen) -> None:
     entries = add(kitchen, archive(("a", b"old"), ("a", b"new")))
     assert content(entries["d/a"]) == b"new"
@@ -221,12 +236,25 @@ def test_absolute_member_goes_below_the_destination(kitchen: Kitchen) -> None:
     assert list(add(kitchen, archive(("/etc/a", b"")))) == ["d", "d/etc", "d/etc/a"]
 
 
-def test_link_of_the_archive_leads_inside_the_image_only(kitchen: Kitchen) -> None:
+@pytest.mark.parametrize("link", ["/etc", "../../../../etc", "../etc", "b/../../../etc"])
+def test_no_link_leads_out_of_the_destination(kitchen: Kitchen, link: str) -> None:
+    """Who adds an archive to /d means that nothing else is touched."""
     (kitchen.image / "etc").mkdir()
+    (kitchen.image / "etc/base").write_text("")
+    (kitchen.image / "d").mkdir()
+    (kitchen.image / "d/old").symlink_to(link)
     entries = add(
-        kitchen, archive(member("way", tarfile.SYMTYPE, "../../../../etc"), ("way/a", b"mine"))
+        kitchen,
+        archive(
+            member("new", tarfile.SYMTYPE, link),
+            ("new/a", b"1"),
+            ("old/b", b"2"),
+            member("new/c", tarfile.LNKTYPE, "old/b"),
+        ),
     )
-    assert list(entries) == ["d", "d/way", "etc/a"]
+    assert list(entries) == ["d/etc", "d/etc/a", "d/etc/b", "d/etc/c", "d/new"]
+    with pytest.raises(ContentError, match="/d/etc/base, which is no file"):
+        add(kitchen, archive(member("new/d", tarfile.LNKTYPE, "old/base")))
 
 
 def test_whiteouts_are_refused(kitchen: Kitchen) -> None:

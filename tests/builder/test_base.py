@@ -36,6 +36,7 @@ class FakeRegistry:
     error: RegistryError | None = None
     heads: int = 0
     gets: int = 0
+    cancelled: bool = False
 
     def head(self, reference: Reference) -> Descriptor | None:
         self.heads += 1

@@ -112,9 +112,15 @@ class TestVariables:
             "LABEL v=",
         ]
 
-    def test_run_shows_every_argument_declared_with_the_value_in_force(self) -> None:
+    def test_run_shows_every_argument_once_with_the_value_in_force(self) -> None:
         text = "ARG A=1 B\nARG C=3\nENV C=4\nARG A=5\nRUN x"
-        assert history_of(text)[-1] == "RUN |4 A=5 B= C=4 A=5 /bin/sh -c x # buildkit"
+        assert history_of(text)[-1] == "RUN |3 A=5 B= C=4 /bin/sh -c x # buildkit"
+
+    def test_windows_has_a_shell_and_a_path_of_its_own(self) -> None:
+        platform = Platform("windows", "amd64", os_version="10.0")
+        state = start_stage(scratch(platform), Scope())
+        assert state.shell == ("cmd", "/S", "/C")
+        assert state.config.config.env == ()
 
     def test_argument_without_default_takes_the_global_value(self) -> None:
         state = configured("ARG V=7\nFROM base\nARG V\nRUN x")

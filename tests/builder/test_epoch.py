@@ -33,7 +33,6 @@ def epoch(text: str, given: str | None = None, **build_args: str) -> int | None:
         dockerfile,
         make_plan(dockerfile, build_args=build_args).arguments,
         build_args,
-        context_time=lambda: 1000,
         named=named,
         named_time=lambda context: 2000 if context is OTHER else None,
         added_time=added,
@@ -61,7 +60,7 @@ def test_an_argument_of_a_stage_is_not_the_epoch() -> None:
 
 
 def test_the_build_context_and_a_named_one() -> None:
-    assert epoch("FROM a\n", "context") == 1000
+    assert epoch("FROM a\n", "context") is None
     assert epoch("FROM a\n", "other") == 2000
 
 

@@ -57,10 +57,24 @@ def refusal(text: str, *contexts: tuple[str, str]) -> str:
 # --- stages ---------------------------------------------------------------------------------
 
 
-def test_copy_from_a_later_stage_by_name() -> None:
-    plan = plan_of("FROM a AS one\nCOPY --from=two /x /x\nFROM b AS two\n", target="one")
-    assert plan.stages[0].origins == {"two": StageBase(1)}
-    assert sorted(plan.stages) == [0, 1]
+@pytest.mark.parametrize("name", ["two", "TWO", "1"])
+@pytest.mark.parametrize("text", ["COPY --from={} /x /x", "RUN --mount=from={},target=/m true"])
+def test_what_comes_later_cannot_be_copied_from(text: str, name: str) -> None:
+    with pytest.raises(DockerfileError, match="the stage two comes later") as caught:
+        plan_of(f"FROM a AS one\n{text.format(name)}\nFROM b AS two\n", target="one")
+    assert caught.value.line == 2
+    assert caught.value.hint == "move it before one"
+
+
+def test_a_later_stage_that_nobody_needs_disturbs_nobody() -> None:
+    plan = plan_of("FROM a AS one\nCOPY --from=two /x /x\nFROM b AS two\nFROM c\n")
+    assert sorted(plan.stages) == [2]
+
+
+def test_a_later_stage_that_a_context_stands_for_may_be_copied_from() -> None:
+    text = "FROM a AS one\nCOPY --from=1 /x /x\nFROM b AS two\n"
+    plan = plan_of(text, ("two", "docker-image://c"), target="one")
+    assert plan.stages[0].origins == {"1": StageBase(1)}
     assert list(plan.order().static_order()) == [1, 0]
 
 

@@ -99,10 +99,10 @@ def test_arguments_and_proxies_reach_the_command(root: Rootfs) -> None:
 @pytest.mark.parametrize(
     ("user", "ids", "home"),
     [
-        ("", (0, 0, ()), "/root"),
-        ("app", (5, 6, (70,)), "/home/app"),
-        ("app:0", (5, 0, ()), "/home/app"),
-        ("4000", (4000, 0, ()), "/"),
+        ("", (0, 0, (0,)), "/root"),
+        ("app", (5, 6, (6, 70)), "/home/app"),
+        ("app:0", (5, 0, (0,)), "/home/app"),
+        ("4000", (4000, 0, (0,)), "/"),
     ],
 )
 def test_user_is_the_images(

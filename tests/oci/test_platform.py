@@ -60,6 +60,13 @@ def test_an_operating_system_may_have_a_version() -> None:
             Platform.parse(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["windows(10.0.17763)/amd64", "windows(10.0%2B1)/x", "linux/arm/v7"]
+)
+def test_the_complete_name_is_read_as_what_it_was(text: str) -> None:
+    assert Platform.parse(text).complete == text
+
+
 def test_host_is_a_linux() -> None:
     assert Platform.host().os == "linux"
     assert Platform.parse("linux") == Platform.host()

@@ -41,20 +41,20 @@ def read(root: Path, passwd: str | None, group: str | None) -> Accounts:
 @pytest.mark.parametrize(
     ("spec", "identity"),
     [
-        ("", Identity(0, 0, (), "/root")),
-        ("root", Identity(0, 0, (), "/root")),
-        ("app", Identity(1000, 1001, (100, 29, 998), "/home/app")),
+        ("", Identity(0, 0, (0,), "/root")),
+        ("root", Identity(0, 0, (0,), "/root")),
+        ("app", Identity(1000, 1001, (1001, 100, 29, 998), "/home/app")),
         # The first line that has the number counts, and brings its name's groups along.
-        ("1000", Identity(1000, 1001, (100, 29, 998), "/home/app")),
-        ("twin", Identity(1000, 1002, (100,), "/home/twin")),
-        ("123", Identity(77, 78, (), "/srv")),
-        ("4242", Identity(4242, 0, (), "/")),
-        ("app:audio", Identity(1000, 29, (), "/home/app")),
-        ("app:4711", Identity(1000, 4711, (), "/home/app")),
-        ("4242:users", Identity(4242, 100, (), "/")),
-        ("1000:0", Identity(1000, 0, (), "/home/app")),
-        (":audio", Identity(0, 29, (), "/root")),
-        ("homeless", Identity(9, 9, (), "/")),
+        ("1000", Identity(1000, 1001, (1001, 100, 29, 998), "/home/app")),
+        ("twin", Identity(1000, 1002, (1002, 100), "/home/twin")),
+        ("123", Identity(77, 78, (78,), "/srv")),
+        ("4242", Identity(4242, 0, (0,), "/")),
+        ("app:audio", Identity(1000, 29, (29,), "/home/app")),
+        ("app:4711", Identity(1000, 4711, (4711,), "/home/app")),
+        ("4242:users", Identity(4242, 100, (100,), "/")),
+        ("1000:0", Identity(1000, 0, (0,), "/home/app")),
+        (":audio", Identity(0, 29, (29,), "/root")),
+        ("homeless", Identity(9, 9, (9,), "/")),
     ],
 )
 def test_user_runs_as(accounts: Accounts, spec: str, identity: Identity) -> None:
@@ -98,8 +98,8 @@ def test_unknown_group_is_named(accounts: Accounts) -> None:
 
 def test_image_without_accounts_knows_numbers_and_root(tmp_path: Path) -> None:
     accounts = read(tmp_path, None, None)
-    assert accounts.identity("") == Identity(0, 0, (), "/root")
-    assert accounts.identity("5:6") == Identity(5, 6, (), "/")
+    assert accounts.identity("") == Identity(0, 0, (0,), "/root")
+    assert accounts.identity("5:6") == Identity(5, 6, (6,), "/")
     assert accounts.owner("root:root") == (0, 0)
 
 

@@ -13,10 +13,9 @@ from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.dockerfile.words import Expansion, Lexer, WordError
 from kaniko_core.errors import DockerfileError, UsageError
 from kaniko_core.oci.platform import Platform
-from kaniko_core.oci.reference import Reference
+from kaniko_core.oci.reference import SCRATCH, Reference
 from kaniko_core.oci.spec import ImageConfig
 
-SCRATCH = "scratch"
 _TARGET = "TARGETPLATFORM"
 
 

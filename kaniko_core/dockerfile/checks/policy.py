@@ -16,11 +16,10 @@ from typing import Self
 from kaniko_core.dockerfile.checks.rules import Rule
 from kaniko_core.dockerfile.stages import Check
 from kaniko_core.errors import DockerfileError, UsageError
+from kaniko_core.values import boolean
 
 BUILD_ARG = "BUILDKIT_DOCKERFILE_CHECK"
 _ALL = "all"
-_TRUE = frozenset("1 t T true TRUE True".split())
-_FALSE = frozenset("0 f F false FALSE False".split())
 # What is behind the second semicolon is one option, whatever is in it. Source: BuildKit.
 _MOST_OPTIONS = 3
 _IN_COMMENT = re.compile(r"check\s*=\s*(\S+).*", re.ASCII | re.IGNORECASE)
@@ -54,9 +53,10 @@ class CheckPolicy:
             if not equals or name not in ("skip", "error", "experimental"):
                 raise UsageError(f"{option!r} is no option of build checks", hint=_HINT)
             if name == "error":
-                if value not in _TRUE | _FALSE:
+                errors = boolean(value)
+                if errors is None:
                     raise UsageError(f"{option!r} is neither true nor false", hint=_HINT)
-                policy = replace(policy, errors=value in _TRUE)
+                policy = replace(policy, errors=errors)
             elif name == "skip":
                 policy = replace(policy, skipped=_names(value))
             else:

@@ -36,13 +36,11 @@ from kaniko_core.dockerfile.instructions import (
 from kaniko_core.dockerfile.mounts import parse_mount
 from kaniko_core.dockerfile.parser import parse_trigger
 from kaniko_core.dockerfile.ports import expose_ports
-from kaniko_core.dockerfile.scope import Scope, declared
+from kaniko_core.dockerfile.scope import DEFAULT_PATH, Scope, declared
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.dockerfile.words import Lexer, WordError
 from kaniko_core.errors import UsageError
 
-# What every stage has, whatever the image says.
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # These are told to the builder by ARG, and are in no environment.
 _NO_VARIABLES = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
 _SECRET = re.compile(
@@ -119,7 +117,7 @@ def _first(scope: Scope, start: Start) -> _Known:
     runtime = start.config.config if start.config else None
     env = runtime.variables() if runtime else {}
     shell = bool(runtime and runtime.shell)
-    return _Known(scope.stage({**env, "PATH": env.get("PATH", _PATH)}), shell=shell)
+    return _Known(scope.stage({**env, "PATH": env.get("PATH", DEFAULT_PATH)}), shell=shell)
 
 
 def _triggers(stage: Stage, base: Stage | None, start: Start, escape: str) -> Iterator[Instruction]:

@@ -1,4 +1,6 @@
 ARG BASE=golang:1.22
+FROM debian:12@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa AS tools
+RUN echo tools
 FROM $BASE AS Build
 ENV CGO_ENABLED=0
 WORKDIR /src
@@ -9,8 +11,6 @@ RUN --mount=type=bind,from=tools,target=/tools \
 ONBUILD RUN echo built on
 FROM alpine AS unused
 RUN echo nobody needs this
-FROM debian:12@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa AS tools
-RUN echo tools
 FROM build AS test
 COPY --from=busybox:1 /bin/busybox /
 FROM docs
