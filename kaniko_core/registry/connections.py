@@ -70,8 +70,7 @@ class Connections:
 
 def _shut(descriptor: int) -> None:
     """Let whoever waits for *descriptor* find its end."""
-    with suppress(OSError):
-        # A copy: closing it leaves the connection to its owner. And no TLS socket, whose own
-        # method would take its state from under the thread that reads from it.
-        with socket.socket(fileno=os.dup(descriptor)) as connected:
-            connected.shutdown(socket.SHUT_RDWR)
+    # A copy: closing it leaves the connection to its owner. And no TLS socket, whose own method
+    # would take its state from under the thread that reads from it.
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connected:
+        connected.shutdown(socket.SHUT_RDWR)

@@ -143,7 +143,8 @@ def _check(reference: GitReference) -> None:
     """Refuse what git could take for an option, and names that no branch can have."""
     url = reference.url
     host = reference.remote.rpartition("@")[2] if url is None else url.host
-    if reference.remote.startswith("-") or host.startswith("-"):
+    user = url.user[0] if url is not None and url.user is not None else ""
+    if any(text.startswith("-") for text in (reference.remote, host, user)):
         raise UsageError("a host or user cannot begin with a dash")
     if reference.ref and _NO_NAME.search(reference.ref):
         raise UsageError(

@@ -34,6 +34,11 @@ _SECONDS_WITHOUT_A_BYTE = 60
 _CONFIGURATION = {
     "advice.detachedHead": "false",
     "core.autocrlf": "false",
+    # Larger files pass through in pieces, and of packs no more is mapped than the last of these:
+    # git would else take twice the memory of a repository's largest file.
+    "core.bigFileThreshold": "16m",
+    "core.packedGitWindowSize": "16m",
+    "core.packedGitLimit": "64m",
     "core.fsmonitor": "false",
     "core.hooksPath": "/dev/null",
     "core.logAllRefUpdates": "false",
