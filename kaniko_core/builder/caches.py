@@ -105,6 +105,8 @@ class Caches:
     def _lend(self, wanted: Wanted, stack: ExitStack) -> Path:
         place = self._place() / wanted.directory_name
         with disk_errors("keep caches of RUN in", place.parent):
+            if place.is_symlink():
+                place.unlink()  # what it leads to is no cache of ours
             place.mkdir(mode=0o700, exist_ok=True)
             # A cache that is only being looked at is free at the second try.
             for tries in itertools.count(1):
