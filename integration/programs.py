@@ -128,7 +128,9 @@ class Programs:
             except OSError:
                 continue  # ended meanwhile
             line = command.replace(b"\0", b" ").decode(errors="replace")
-            if command and (marked or any(word in line for word in also)):
+            # The sandbox server has no environment; its arguments name a directory below ours.
+            ours = marked or str(self.directory) in line
+            if command and (ours or any(word in line for word in also)):
                 found.append(f"{entry.name}: {line}")
         return found
 

@@ -111,6 +111,8 @@ class WebFiles:
             url = parse_url(address)
         except UsageError as error:
             raise ContextError(f"cannot fetch a URL: {error}", hint=error.hint) from error
+        if not url.host:
+            raise ContextError(f"cannot fetch {url.name}: it names no host")
         algorithm = checksum.algorithm if checksum else "sha256"
         try:
             with disk_errors("keep a download in", path.parent):

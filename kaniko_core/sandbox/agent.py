@@ -114,6 +114,7 @@ def start_agent(socket: Path, keys: Sequence[Path]) -> KeyAgent:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env={},
             # Ctrl-C is for the builder, which then ends the agent in good order.
             start_new_session=True,
         )

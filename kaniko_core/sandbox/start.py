@@ -129,6 +129,9 @@ def _launch(own: Path, mode: str) -> tuple[subprocess.Popen[bytes], wire.Socket]
             stdout=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), builder),
             cwd="/",
+            # Process 1 of a command's namespace is a fork of the server: a privileged command
+            # may read its environment, and the builder's often holds passwords.
+            env={},
             # Ctrl-C is for the builder, which then gives its commands up in good order.
             start_new_session=True,
         )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -289,3 +290,21 @@ def test_locks_are_the_kernels(kept: Callable[[], Kept]) -> None:
         pytest.raises(BlockingIOError),
     ):
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def test_link_in_the_place_of_a_cache_leads_nowhere(
+    kept: Callable[[], Kept], tmp_path: Path
+) -> None:
+    """Whoever could put it there must not make a command write elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "0").mkdir(parents=True)
+    with kept().one(wanted()) as path:
+        place = path.parent
+    shutil.rmtree(place)
+    place.symlink_to(elsewhere)
+
+    with kept().one(wanted()) as path:
+        (path / "file").write_text("x")
+
+    assert [item.name for item in elsewhere.rglob("*")] == ["0"]
+    assert not place.is_symlink()

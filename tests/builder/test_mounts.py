@@ -373,3 +373,16 @@ def test_fingerprint_changes_with_content_and_not_with_time(kitchen: Kitchen) ->
 )
 def test_origin_of_a_mount_is_known_before_it_is_expanded(text: str, expected: str | None) -> None:
     assert mount_origin(text) == expected
+
+
+@pytest.mark.parametrize("kind", ["bind", "cache", "tmpfs", "secret,id=s", "ssh"])
+def test_target_with_a_zero_byte_is_refused(kitchen: Kitchen, kind: str) -> None:
+    kitchen.secrets = {"s": b"value"}
+    with pytest.raises(UsageError, match="has a zero byte"):
+        kitchen.one(f"type={kind},target=/a\0b")
+
+
+def test_secret_is_no_variable_with_a_zero_byte_in_its_name(kitchen: Kitchen) -> None:
+    kitchen.secrets = {"s": b"value"}
+    with pytest.raises(KanikoError, match="cannot be the value of a variable"):
+        kitchen.one("type=secret,id=s,env=A\0B")

@@ -203,3 +203,11 @@ def test_a_named_context_for_another_platform_does_not_count() -> None:
     assert plan_of("FROM a\n", context).stages[0].base == image("a")
     text = "FROM --platform=linux/arm64 a\n"
     assert plan_of(text, context).stages[0].base == image("b:1", ARM64)
+
+
+def test_thousands_of_stages_in_a_row_take_no_thousands_of_seconds() -> None:
+    """Each asked all others for its name once, and again for each stage that starts from it."""
+    lines = ["FROM scratch AS s0", *(f"FROM s{n} AS s{n + 1}" for n in range(3000))]
+    plan = plan_of("\n".join(lines))
+    assert plan.stages[3000].base == StageBase(2999)
+    assert plan.stages[3000].platform == AMD64

@@ -540,6 +540,13 @@ def test_what_only_looks_like_a_heredoc_is_none(text: str) -> None:
     assert heredocs(text) == ()
 
 
+def test_arithmetic_that_does_not_end_takes_no_time() -> None:
+    assert heredocs("RUN " + "$((" * 20_000 + " <<E\nb\nE\n") == (Heredoc("E", "b\n"),)
+    assert heredocs('RUN echo $((1 << 2)) "$(( 1" <<E $((3 << 4))\nb\nE\n') == (
+        Heredoc("E", "b\n"),
+    )
+
+
 def test_several_heredocs_follow_each_other() -> None:
     copy = one("COPY a <<X <<'Y' /dest/\nY\nX\nX\nY")
     assert copy.heredocs == (Heredoc("X", "Y\n"), Heredoc("Y", "X\n", expand=False))

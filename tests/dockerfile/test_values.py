@@ -286,3 +286,10 @@ def test_nothing_but_our_own_errors_is_raised(name: str, text: str) -> None:
             PARSERS[name](candidate)
         except KanikoError as error:
             assert str(error)
+
+
+def test_a_path_with_a_zero_byte_is_refused() -> None:
+    """The kernel would take what is before it for the whole."""
+    for read in (workdir_path, destination_path):
+        with pytest.raises(UsageError, match="has a zero byte"):
+            read("/w", "a\0b")

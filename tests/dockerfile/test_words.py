@@ -143,3 +143,32 @@ def test_nothing_but_a_word_error_is_raised(
 def test_a_word_without_special_characters_is_itself(word: str) -> None:
     assert Lexer().expand(word, {}) == word
     assert Lexer().expand_words(word, {}) == word.split()
+
+
+@pytest.mark.parametrize("form", ["V##", "V%%", "V#", "V%", "V/", "V//"])
+def test_no_value_takes_a_pattern_long(form: str) -> None:
+    env = {"V": "a" * 20_000}
+    word = "${" + form + "*a" * 20 + "*b" + ("/x}" if "/" in form else "}")
+    assert Lexer().expand(word, env) == env["V"]
+
+
+def test_variables_that_name_each_other_do_not_fill_the_memory() -> None:
+    env = {"A": "a" * 10}
+    with pytest.raises(WordError, match="beyond all bounds"):
+        for _ in range(10):
+            env["A"] = Lexer().expand("$A" * 10, env)
+    assert len(env["A"]) <= 4 << 20
+
+
+@pytest.mark.parametrize("replacement", ["b" * 60_000, "$0" * 30_000])
+def test_replacements_do_not_fill_the_memory(replacement: str) -> None:
+    env = {"V": "a" * 60_000, "R": replacement}
+    with pytest.raises(WordError, match="beyond all bounds"):
+        Lexer().expand("${V//a/$R}", env)
+
+
+def test_a_message_shows_the_beginning_of_a_long_word() -> None:
+    with pytest.raises(WordError) as caught:
+        Lexer().expand("${" + "x" * 50_000, {})
+    assert len(str(caught.value)) < 400
+    assert len(caught.value.word) > 50_000

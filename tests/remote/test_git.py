@@ -423,7 +423,14 @@ def test_wrong_references_are_sentences(
 
 
 @pytest.mark.parametrize(
-    "text", ["ssh://-oProxyCommand=x/y", "-x@host:y", "git@-oProxyCommand:y", "git://-x/y"]
+    "text",
+    [
+        "ssh://-oProxyCommand=x/y",
+        "ssh://-oProxyCommand=x@host/y",
+        "-x@host:y",
+        "git@-oProxyCommand:y",
+        "git://-x/y",
+    ],
 )
 def test_remotes_are_never_options(sources: RemoteSources, text: str) -> None:
     with pytest.raises(ContextError, match="cannot begin with a dash"):

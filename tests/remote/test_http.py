@@ -3,9 +3,11 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -384,3 +386,25 @@ def test_server_without_tls_is_named_as_such(web: WebServer, sources: RemoteSour
         sources.http_file(url)
 
     assert "write http://" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("host", ["", "x" * 300, "a..b"])
+def test_what_is_no_host_is_one_sentence(sources: RemoteSources, host: str) -> None:
+    with pytest.raises(ContextError, match="cannot fetch http://"):
+        sources.http_file(f"http://{host}/file")
+
+
+def test_silent_server_is_not_waited_for_when_everything_is_given_up(
+    make_sources: MakeSources,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/file"
+        sources = make_sources()
+        with ThreadPoolExecutor(1) as pool:
+            fetching = pool.submit(sources.http_file, url)
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1)  # the request is here: now there is nothing but the answer
+                sources.cancel()
+                with pytest.raises(ContextError):
+                    fetching.result(timeout=20)
