@@ -23,6 +23,7 @@ from integration.world import (
     missing_tools,
     running_registry,
 )
+from tests.web_server import WebServer, running_web
 
 _TOOLS = ("docker-registry", "skopeo", "umoci", "podman", "buildah", "mmdebstrap", "busybox")
 
@@ -109,6 +110,15 @@ def registry_names(destination: str) -> list[str]:
     """Three more names of this test's own in the session's registry."""
     base = destination.removesuffix(":latest")
     return [f"{base}/{number}:latest" for number in ("one", "two", "three")]
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[WebServer]:
+    """A web server of the test's own, which also serves git repositories."""
+    repositories = tmp_path / "repositories"
+    repositories.mkdir()
+    with running_web(repositories=repositories) as started:
+        yield started
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,10 @@ import pytest
 from integration import readers
 from integration.programs import Build, said
 from tests.repository import COMMITTED, Repository, new_repository, run_git
-from tests.web_server import Answer, Request, WebServer, running_web
+from tests.web_server import Answer, Request, WebServer
 
 _DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 _BODY = b"body\n" * 1000
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[WebServer]:
-    repositories = tmp_path / "repositories"
-    repositories.mkdir()
-    with running_web(repositories=repositories) as started:
-        yield started
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,12 @@ import pytest
 from integration import readers
 from integration.programs import Build, Finished, finished, said
 from tests.repository import COMMITTED, Repository, new_repository, run_git
-from tests.web_server import WebServer, running_web
+from tests.web_server import WebServer
 
 _DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 _CREATED = "2015-10-21T07:28:00Z"
 # Nothing that fails here gets better by waiting.
 _AT_ONCE = "--image-download-retry=0"
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[WebServer]:
-    repositories = tmp_path / "repositories"
-    repositories.mkdir()
-    with running_web(repositories=repositories) as started:
-        yield started
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.reference import Reference
+from tests.serving import Handler, Server, served
 
 _PATH = re.compile(r"/v2/(?P<name>.+?)/(?P<kind>manifests|blobs/uploads|blobs|tags)/(?P<rest>.*)")
 
@@ -168,34 +168,12 @@ def running_registry(
     host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> Iterator[RegistryServer]:
     """Serve until the block ends."""
-    with _Server((host, 0), _Handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        state = RegistryServer(f"{host}:{server.server_address[1]}")
-        server.state = state
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield state
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(_Handler, RegistryServer, host, tls) as state:
+        yield state
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    state: RegistryServer
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Keep quiet: clients that leave early are what is tested."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
+class _Handler(Handler):
+    server: Server[RegistryServer]
 
     def handle_one_request(self) -> None:
         try:

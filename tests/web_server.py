@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from tests.serving import Handler, Server, served
 
 _GIT = "/git/"
 
@@ -90,35 +90,17 @@ def running_web(
     repositories: Path | None = None,
 ) -> Iterator[WebServer]:
     """Serve until the block ends."""
-    with _Server((host, 0), _Handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        scheme = "http" if tls is None else "https"
-        state = WebServer(f"{scheme}://{host}:{server.server_address[1]}", repositories)
-        server.state = state
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
-            yield state
-        finally:
-            server.shutdown()
-            thread.join()
+    scheme = "http" if tls is None else "https"
+
+    def state_at(address: str) -> WebServer:
+        return WebServer(f"{scheme}://{address}", repositories)
+
+    with served(_Handler, state_at, host, tls) as state:
+        yield state
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    state: WebServer
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Keep quiet: clients that leave early are what is tested."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
+class _Handler(Handler):
+    server: Server[WebServer]
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
