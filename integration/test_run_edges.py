@@ -117,12 +117,12 @@ RUN sleep 0.5; wc -l < /ticks > /counted; sleep 0.5; wc -l < /ticks | cmp - /cou
 def test_daemon_in_a_session_of_its_own_is_ended_too(build: Build, busybox: str) -> None:
     build(
         f"""FROM {busybox}
-RUN setsid sh -c 'trap "" HUP TERM INT; sleep 1000' > /dev/null 2>&1 < /dev/null & true
+RUN setsid sh -c 'trap "" HUP TERM INT; sleep 1234.5' > /dev/null 2>&1 < /dev/null & true
 RUN ! pgrep sleep
 """
     )
 
-    assert build.programs.processes("sleep 1000") == []
+    assert build.programs.processes("sleep 1234.5") == []
 
 
 # --- what is made anew --------------------------------------------------------------------------

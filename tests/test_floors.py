@@ -16,7 +16,7 @@ PROGRAMS = ("kaniko_executor", "kaniko_warmer")
 
 # Parts of one floor are strangers to each other.
 FLOORS = (
-    {"errors", "progress", "linux"},
+    {"errors", "home", "progress", "linux"},
     {"values", "positions"},
     {"oci", "addresses"},
     {"options"},
