@@ -106,6 +106,15 @@ class Isolation(Enum):
 
     AUTO = "auto"
     SANDBOX = "sandbox"
+    IN_PLACE = "in-place"
+
+
+class SnapshotMode(Enum):
+    """How changes are found: all of them are exact here, so that none has a blind spot."""
+
+    FULL = "full"
+    REDO = "redo"
+    TIME = "time"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,8 +153,50 @@ class BuildOptions:
         ),
     ] = None
     isolation: Annotated[
-        Isolation, Flag("Where commands run: auto or sandbox.", parse=Isolation, metavar="MODE")
+        Isolation,
+        Flag(
+            "Where commands run: in a sandbox; in-place, on / of the executor's container; or "
+            "auto: in a sandbox where that works.",
+            parse=Isolation,
+            metavar="MODE",
+        ),
     ] = Isolation.AUTO
+    force: Annotated[
+        bool, Flag("Build in place even where nothing looks like a container: / is cleared.")
+    ] = False
+    cleanup: Annotated[
+        bool, Flag("Remove everything that the build made in this container at its end.")
+    ] = False
+    pre_cleanup: Annotated[
+        bool, Flag("In place, remove what is in / before the build, instead of keeping it aside.")
+    ] = False
+    preserve_context: Annotated[
+        bool, Flag("In place, put / back at the end as it was; even what --pre-cleanup would lose.")
+    ] = False
+    materialize: Annotated[
+        bool, Flag("In place, leave the files of the final stage in / at the end.")
+    ] = False
+    snapshot_mode: Annotated[
+        SnapshotMode,
+        Flag(
+            "full, redo or time, which are one here: all changes are found, whatever the mode.",
+            parse=SnapshotMode,
+            aliases=("--snapshotMode",),
+            metavar="MODE",
+        ),
+    ] = SnapshotMode.FULL
+    use_new_run: Annotated[
+        bool, Flag("Accepted for Go kaniko's users: changes are found at this price anyway.")
+    ] = False
+    single_snapshot: Annotated[bool, Flag("Make one layer of each stage.")] = False
+    ignore_path: Annotated[
+        tuple[str, ...],
+        Flag("Path whose changes never become part of a layer; repeatable.", metavar="PATH"),
+    ] = ()
+    ignore_var_run: Annotated[
+        bool,
+        Flag("Leave changes below /var/run out of layers.", aliases=("--whitelist-var-run",)),
+    ] = False
     kaniko_dir: Annotated[
         Path | None,
         Flag(
@@ -193,6 +244,19 @@ class BuildOptions:
         bool, Flag("Only check the Dockerfile; the exit status is 1 if there are warnings.")
     ] = False
     dryrun: Annotated[bool, Flag("Only print what would be done.")] = False
+
+    def __post_init__(self) -> None:
+        if self.materialize and self.isolation is Isolation.SANDBOX:
+            raise UsageError(
+                "--materialize leaves files in /, which a build in a sandbox never touches",
+                hint="use --isolation=in-place, or leave it out",
+            )
+        if self.materialize and (self.cleanup or self.preserve_context):
+            raise UsageError(
+                "--materialize leaves the files of the final stage in /, and "
+                f"--{'cleanup' if self.cleanup else 'preserve-context'} removes them",
+                hint="leave one of them out",
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -339,6 +403,7 @@ __all__ = [
     "LogOptions",
     "OutputOptions",
     "RegistryOptions",
+    "SnapshotMode",
     "Verbosity",
     "WarmOptions",
 ]

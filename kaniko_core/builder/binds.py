@@ -19,11 +19,12 @@ from pathlib import Path
 from kaniko_core.builder.destination import Defaults, Destination
 from kaniko_core.builder.files import Changes, FileCopier
 from kaniko_core.builder.source import CopySource, Match, reading
-from kaniko_core.builder.tree import Tree, writable
+from kaniko_core.builder.trees import Tree, Trees
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.errors import KanikoError, SandboxError, disk_errors
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.layer import open_entries
+from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.unpack import unpack
 from kaniko_core.sandbox.runner import BindMount
 
@@ -35,8 +36,9 @@ _CHUNK = 1 << 20  # bytes
 class Binds:
     """The bind mounts of one build; safe to use from several threads."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, trees: Trees) -> None:
         self._workspace = workspace
+        self._trees = trees
         self._guard = threading.Lock()
         self._locks: dict[tuple[str, bytes], threading.Lock] = {}
         self._shown: dict[tuple[str, bytes], Path] = {}
@@ -63,29 +65,19 @@ class Binds:
             if write:
                 path = self._written_copy(path, stack)
             return BindMount(target, path.parent, path.name, writable=write)
-        if not write:
-            return BindMount(target, path)
         try:
-            number = self._written([path], stack)
+            return self._trees.bound(path, target, stack, write=write)
         except SandboxError:
             # Not every file system can lie below another; ours can.
-            number = self._written([self._copied(origin, match)], stack)
-        return BindMount(target, number, writable=True)
+            path = self._copied(origin, match)
+            return self._trees.bound(path, target, stack, write=write)
 
     def tree(
         self, tree: Tree, name: str, source: str, target: str, stack: ExitStack, *, write: bool
     ) -> BindMount:
         """Return the mount that shows *source* of a stage or image, called *name* in messages."""
         path = "/" + os.fsdecode(CopySource(tree.view, name).named(source).resolved)
-        if not write:
-            return BindMount(target, tree.mounted.number, path)
-        return BindMount(target, self._written(tree.lowers(), stack), path, writable=True)
-
-    def _written(self, lowers: Sequence[Path], stack: ExitStack) -> int:
-        directory = self._workspace.fresh("writes")
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        mounted = writable(self._workspace, lowers, directory, bare=True)
-        return stack.enter_context(mounted).number
+        return tree.shown(path, target, stack, write=write)
 
     def _written_copy(self, path: Path, stack: ExitStack) -> Path:
         directory = self._workspace.fresh("writes")
@@ -118,7 +110,7 @@ class Binds:
         directory = self._workspace.fresh("binds")
         with disk_errors("copy files for a command to", directory):
             directory.mkdir()
-            copy_files(copied_entries(origin, match), directory, self._workspace)
+            copy_files(copied_entries(origin, match), directory, self._trees.whiteouts)
             if not match.is_directory:
                 return directory / os.fsdecode(_base(match))
             directory.chmod(_mode(match))
@@ -138,10 +130,10 @@ def copied_entries(origin: CopySource, match: Match) -> list[Entry]:
     return destination.entries()
 
 
-def copy_files(entries: Sequence[Entry], directory: Path, workspace: Workspace) -> None:
+def copy_files(entries: Sequence[Entry], directory: Path, whiteouts: Whiteouts) -> None:
     """Put the files of *entries* into the empty *directory*."""
     with open_entries(entries) as tar:
-        unpack(tar, directory, whiteouts=workspace.whiteouts)
+        unpack(tar, directory, whiteouts=whiteouts)
 
 
 def fingerprint(entries: Sequence[Entry]) -> str:

@@ -12,15 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from kaniko_core.builder import history
+from kaniko_core.builder.agents import Agents, open_agents
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.check import announce_checks
+from kaniko_core.builder.isolation import open_trees, protected_paths
 from kaniko_core.builder.output import BuildResult, open_delivery
 from kaniko_core.builder.project import ContextFiles, Project, open_project
 from kaniko_core.builder.remote import RemoteSources
-from kaniko_core.builder.run import Commands, open_commands, refuse_forbidden
-from kaniko_core.builder.secrets import read_secrets
+from kaniko_core.builder.run import commands_of, refuse_forbidden
+from kaniko_core.builder.secrets import Secrets, read_secrets
 from kaniko_core.builder.stage import BuiltStage, StageBuilder
-from kaniko_core.builder.workspace import open_workspace
+from kaniko_core.builder.workspace import Workspace, open_workspace
 from kaniko_core.cache.images import ImageCache
 from kaniko_core.dockerfile.scope import unused_build_args
 from kaniko_core.oci.image import Image, compose
@@ -53,8 +55,8 @@ def build(
     shared = _shared(build, cache)
     with ExitStack() as stack:
         workspace = stack.enter_context(open_workspace(build.kaniko_dir, shared, progress))
-        commands = stack.enter_context(open_commands(build, workspace, secrets, shared))
-        remote = stack.enter_context(_remote(commands, registry))
+        agents = stack.enter_context(open_agents(build.ssh, workspace.directory / "keys"))
+        remote = stack.enter_context(_remote(workspace, secrets, agents, registry))
         project = open_project(build, remote)
         plan = project.plan()
         _note(project, build, progress)
@@ -62,9 +64,12 @@ def build(
         pull = stack.enter_context(Registry(registry, push=False, progress=progress))
         push = stack.enter_context(Registry(registry, push=True, progress=progress))
         delivery = stack.enter_context(open_delivery(output, push, progress))
-        if plan.needs_root:
-            # A kernel that refuses is found out before anything is pulled.
-            _ = workspace.sandbox
+        # What this machine refuses is found out before anything is pulled.
+        protected = protected_paths(build, output, cache, registry)
+        trees = stack.enter_context(open_trees(build, plan, workspace, protected))
+        commands = commands_of(
+            build, workspace, trees, secrets=secrets, agents=agents, shared=shared
+        )
         images = BaseImages(pull, ImageCache(cache) if build.cache else None, progress)
         plan = project.plan_with(images)
         announce_checks(project, plan, images, progress)
@@ -77,6 +82,7 @@ def build(
             files=files.of,
             remote=remote,
             workspace=workspace,
+            trees=trees,
             commands=commands,
             images=images,
             delivery=delivery,
@@ -87,18 +93,23 @@ def build(
         def cancel() -> None:
             pull.cancel()
             remote.cancel()
+            trees.cancel()
             workspace.cancel()
 
-        return delivery.deliver(_image(_stages(builder, cancel), output, project.epoch))
+        image = _image(_stages(builder, cancel), output, project.epoch)
+        trees.close()
+        return delivery.deliver(image)
 
 
-def _remote(commands: Commands, registry: RegistryOptions) -> RemoteSources:
+def _remote(
+    workspace: Workspace, secrets: Secrets, agents: Agents, registry: RegistryOptions
+) -> RemoteSources:
     return RemoteSources(
-        commands.workspace.fresh,
+        workspace.fresh,
         options=registry,
-        secrets=commands.secrets.values,
-        ssh_socket=lambda: commands.mounts.agents.sockets.get("default"),
-        progress=commands.progress,
+        secrets=secrets.values,
+        ssh_socket=lambda: agents.sockets.get("default"),
+        progress=workspace.progress,
     )
 
 
@@ -144,7 +155,8 @@ def _stages(builder: StageBuilder, cancel: Callable[[], None]) -> BuiltStage:
     order.prepare()
     built: dict[int, BuiltStage] = {}
     running: dict[Future[BuiltStage], int] = {}
-    with ThreadPoolExecutor(_STAGES, thread_name_prefix="stage") as pool:
+    at_once = _STAGES if builder.trees.concurrent else 1
+    with ThreadPoolExecutor(at_once, thread_name_prefix="stage") as pool:
         try:
             while order.is_active():
                 for number in order.get_ready():

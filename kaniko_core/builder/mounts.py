@@ -20,7 +20,7 @@ from kaniko_core.builder.binds import (
 from kaniko_core.builder.caches import Caches, Wanted
 from kaniko_core.builder.secrets import Secrets
 from kaniko_core.builder.source import CopySource
-from kaniko_core.builder.tree import Tree
+from kaniko_core.builder.trees import Tree, Trees
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.mounts import Mount, MountKind, Sharing
 from kaniko_core.dockerfile.paths import refuse_zero_bytes
@@ -78,6 +78,7 @@ class RunMounts:
     """
 
     workspace: Workspace
+    trees: Trees
     binds: Binds
     caches: Caches
     secrets: Secrets
@@ -188,7 +189,7 @@ class _Preparation:
         return replace(
             wanted,
             key=(*wanted.key, fingerprint(entries)),
-            fill=lambda directory: copy_files(entries, directory, self.given.workspace),
+            fill=lambda directory: copy_files(entries, directory, self.given.trees.whiteouts),
         )
 
     def _secret(self, mount: Mount) -> None:

@@ -96,6 +96,16 @@ class StagePlan:
         return frozenset(item.number for item in self.all_origins if isinstance(item, StageBase))
 
     @property
+    def copies_from(self) -> frozenset[int]:
+        """The numbers of the stages that its instructions copy or mount from."""
+        return frozenset(o.number for o in self.origins.values() if isinstance(o, StageBase))
+
+    @property
+    def runs_commands(self) -> bool:
+        """Whether any of its instructions is a RUN."""
+        return any(isinstance(instruction, Run) for instruction in self.instructions)
+
+    @property
     def makes_layers(self) -> bool:
         """Whether any instruction of the stage looks at, or changes, the file system."""
         return isinstance(self.base, ContextBase) or any(
@@ -115,6 +125,11 @@ class Plan:
     def needs_root(self) -> bool:
         """Whether any file system has to be made at all."""
         return any(stage.makes_layers for stage in self.stages.values())
+
+    @property
+    def runs_commands(self) -> bool:
+        """Whether any stage has a RUN."""
+        return any(stage.runs_commands for stage in self.stages.values())
 
     @property
     def packed(self) -> frozenset[int]:

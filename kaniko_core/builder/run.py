@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kaniko_core.builder.agents import open_agents
+from kaniko_core.builder.agents import Agents
 from kaniko_core.builder.binds import Binds
 from kaniko_core.builder.caches import Caches
 from kaniko_core.builder.configure import StageState, command_line, located
@@ -17,7 +17,7 @@ from kaniko_core.builder.history import run_script
 from kaniko_core.builder.mounts import Find, Prepared, RunMounts
 from kaniko_core.builder.plan import Plan
 from kaniko_core.builder.secrets import Secrets
-from kaniko_core.builder.tree import Tree
+from kaniko_core.builder.trees import Pack, Tree, Trees
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import Run
 from kaniko_core.dockerfile.mounts import Mount, parse_mount
@@ -52,15 +52,23 @@ class Commands:
         hostname: what commands see as the name of their machine.
     """
 
-    workspace: Workspace
     mounts: RunMounts
     secrets: Secrets
     progress: Progress
     allow: Collection[Entitlement] = ()
     hostname: str = DEFAULT_HOSTNAME
 
-    def run(self, run: Run, state: StageState, tree: Tree, find: Find, label: str) -> Path:
-        """Run the command of *run*, and return the overlay's upper directory with its changes.
+    def run(
+        self,
+        run: Run,
+        state: StageState,
+        tree: Tree,
+        find: Find,
+        *,
+        label: str,
+        pack: Pack | None,
+    ) -> Tree:
+        """Run the command of *run*, and return the tree after it.
 
         Args:
             run: as it was parsed; its mounts are expanded here.
@@ -68,6 +76,7 @@ class Commands:
             tree: the files that the command finds.
             find: what the ``from`` of a mount means.
             label: of the stage, for its output.
+            pack: makes a layer of what the command changes; None where nobody wants it.
 
         Raises:
             DockerfileError: what the instruction asks for cannot be had.
@@ -76,38 +85,44 @@ class Commands:
         with located(run.source):
             _refuse_forbidden(run, self.allow)
             mounts = parsed_mounts(run, state)
-        directory = self.workspace.fresh("steps")
         transcript = _Transcript(self.progress, label, self.secrets)
         with ExitStack() as stack:
             with located(run.source):
                 given = stack.enter_context(self.mounts.prepared(mounts, state.workdir, find))
-            extra = (*given.mounts, *_program(run))
-            mounted = stack.enter_context(tree.writable(directory, extra))
-            below = stack.enter_context(Rootfs(mounted.below))
-            process = process_of(run, state, below, hostname=self.hostname)
+
+            def command(root: Rootfs) -> Process:
+                return _with(process_of(run, state, root, hostname=self.hostname), given)
+
             try:
-                self.workspace.sandbox.run(_with(process, given), mounted, transcript)
+                after = tree.ran((*given.mounts, *_program(run)), command, transcript, pack)
             except CommandFailed as error:
                 transcript.finish()
                 raise transcript.explained(error, run) from None
             transcript.finish()
-        return directory / "upper"
+        return after
 
 
-@contextmanager
-def open_commands(
-    build: BuildOptions, workspace: Workspace, secrets: Secrets, shared: Path | None
-) -> Iterator[Commands]:
-    """Prepare to run commands; agents that hold keys end with the block.
+def commands_of(
+    build: BuildOptions,
+    workspace: Workspace,
+    trees: Trees,
+    *,
+    secrets: Secrets,
+    agents: Agents,
+    shared: Path | None,
+) -> Commands:
+    """Prepare to run the commands of one build.
 
     Args:
-        build: whose agents and build arguments are wanted.
+        build: whose build arguments are wanted.
         workspace: where everything of the build is.
+        trees: what the commands run in.
         secrets: read already.
+        agents: open as long as commands run.
         shared: the directory in which caches are kept for later builds; None where none is.
 
     Raises:
-        UsageError: an agent, a key or the host name cannot be used.
+        UsageError: the host name cannot be used.
     """
     arguments = dict(build.build_arg)
     hostname = arguments.get(_HOSTNAME) or DEFAULT_HOSTNAME
@@ -120,16 +135,16 @@ def open_commands(
     caches = Caches(
         shared, lambda: workspace.fresh("caches"), progress, lambda: workspace.cancelled
     )
-    with open_agents(build.ssh, workspace.directory / "keys") as agents:
-        mounts = RunMounts(
-            workspace,
-            Binds(workspace),
-            caches,
-            secrets,
-            agents,
-            arguments.get(_CACHE_NAMESPACE) or "",
-        )
-        yield Commands(workspace, mounts, secrets, progress, build.allow, hostname)
+    mounts = RunMounts(
+        workspace,
+        trees,
+        Binds(workspace, trees),
+        caches,
+        secrets,
+        agents,
+        arguments.get(_CACHE_NAMESPACE) or "",
+    )
+    return Commands(mounts, secrets, progress, build.allow, hostname)
 
 
 def refuse_forbidden(plan: Plan, allow: Collection[Entitlement]) -> None:

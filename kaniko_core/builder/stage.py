@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -36,7 +35,7 @@ from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.builder.run import Commands
 from kaniko_core.builder.source import CopySource, SourceItem
 from kaniko_core.builder.spool import spooled
-from kaniko_core.builder.tree import Step, StepDirectory, Tree
+from kaniko_core.builder.trees import Pack, Tree, Trees
 from kaniko_core.builder.workdir import workdir_entries
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction, Run, Workdir
@@ -52,7 +51,6 @@ from kaniko_core.progress import (
     StepFinished,
     StepStarted,
 )
-from kaniko_core.rootfs.overlay import upper_entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +80,13 @@ class StageBuilder:
     files: Callable[[ContextBase], CopySource]
     remote: RemoteSources
     workspace: Workspace
+    trees: Trees
     commands: Commands
     images: BaseImages
     delivery: Delivery
     progress: Progress
     epoch: int | None = None
-    _trees: dict[ImageBase | LayoutBase, Tree] = field(default_factory=dict)
+    _read_only: dict[ImageBase | LayoutBase, Tree] = field(default_factory=dict)
 
     def build(self, number: int, built: Mapping[int, BuiltStage]) -> BuiltStage:
         """Build stage *number*, whose needs are in *built* already.
@@ -114,14 +113,36 @@ class StageBuilder:
                 _locate(error, label, instruction)
                 raise
             self.progress(StepFinished(label, position, time.monotonic() - began))
+        stage = self._finished(plan, stage, built)
         self.progress(StageFinished(label, time.monotonic() - started))
         return stage
+
+    def _finished(
+        self, plan: StagePlan, stage: BuiltStage, built: Mapping[int, BuiltStage]
+    ) -> BuiltStage:
+        """Return *stage* at rest, and forget the trees that nobody needs any more."""
+        needed = self._needed(plan.stage.number, plan, built)
+        tree = self.trees.finish(stage.tree, needed=needed)
+        for number in plan.needs:
+            if not self._needed(number, plan, built):
+                self.trees.drop(built[number].tree)
+        return replace(stage, tree=tree)
+
+    def _needed(self, number: int, but: StagePlan, built: Mapping[int, BuiltStage]) -> bool:
+        """Whether a stage that is still to be built, other than *but*, needs stage *number*."""
+        return any(
+            number in plan.needs
+            for other, plan in self.plan.stages.items()
+            if other not in built and plan is not but
+        )
 
     def _start(self, plan: StagePlan, built: Mapping[int, BuiltStage]) -> BuiltStage:
         match plan.base:
             case StageBase(number):
                 base = built[number]
-                return replace(base, state=follow_stage(base.state))
+                shared = self._needed(number, plan, built) or number in plan.copies_from
+                tree = self.trees.follow(base.tree, shared=shared, runs=plan.runs_commands)
+                return replace(base, state=follow_stage(base.state), tree=tree)
             case Scratch():
                 return self._empty(plan, SCRATCH)
             case ContextBase() as wanted:
@@ -129,21 +150,22 @@ class StageBuilder:
             case ImageBase() | LayoutBase() as wanted:
                 image = self._base_image(plan, wanted)
                 state = start_stage(image.config, self.plan.arguments, self.escape)
-                return BuiltStage(state, Tree(self.workspace, wanted.name, image), image.is_docker)
+                tree = self.trees.start(wanted.name, image, runs=plan.runs_commands)
+                return BuiltStage(state, tree, image.is_docker)
 
     def _empty(self, plan: StagePlan, name: str) -> BuiltStage:
         state = start_stage(scratch(plan.platform), self.plan.arguments, self.escape)
-        return BuiltStage(state, Tree(self.workspace, name), docker=False)
+        return BuiltStage(state, self.trees.start(name, runs=plan.runs_commands), docker=False)
 
     def _from_files(self, plan: StagePlan, wanted: ContextBase) -> BuiltStage:
         """Return a stage that starts from the files of a named context."""
         stage = self._empty(plan, wanted.name)
         everything = Copy(plan.stage.start.source, (".",), "/")
         entries = self._copied(stage, everything, self.files(wanted))
-        step = self._made(plan, stage, everything, entries)
+        tree = self._made(plan, stage, everything, entries)
         made = noted(stage.state, history.context_entry(wanted.name))
         state = _stamped(made, stage.state, self.epoch)
-        return replace(stage, state=state, tree=stage.tree.with_step(step))
+        return replace(stage, state=state, tree=tree)
 
     def _base_image(self, plan: StagePlan, wanted: ImageBase | LayoutBase) -> Image:
         image = self.images.find(wanted)
@@ -169,18 +191,18 @@ class StageBuilder:
         state = _stamped(configured, stage.state, self.epoch)
         match instruction:
             case Run():
-                step = self._run(plan, stage, instruction, state, built)
+                tree = self._run(plan, stage, instruction, state, built)
             case Copy() | Add():
                 entries = self._copied(stage, instruction, self._source(instruction, plan, built))
-                step = self._made(plan, stage, instruction, entries)
+                tree = self._made(plan, stage, instruction, entries)
             case Workdir():
                 if state.workdir == "/":
                     return replace(stage, state=state)
                 entries = workdir_entries(state, stage.tree.view, epoch=self.epoch)
-                step = self._made(plan, stage, instruction, entries)
+                tree = self._made(plan, stage, instruction, entries)
             case _:
                 return replace(stage, state=state)
-        return replace(stage, state=state, tree=stage.tree.with_step(step))
+        return replace(stage, state=state, tree=tree)
 
     def _run(
         self,
@@ -189,12 +211,12 @@ class StageBuilder:
         instruction: Run,
         state: StageState,
         built: Mapping[int, BuiltStage],
-    ) -> Step:
-        tree = stage.tree
+    ) -> Tree:
         find = partial(self._from, plan=plan, built=built)
-        upper = self.commands.run(instruction, state, tree, find, plan.stage.label)
-        layer = self._packed(plan, stage, instruction, lambda: upper_entries(upper, tree.view))
-        return Step(StepDirectory(upper), layer)
+        pack = self._pack(plan, stage, instruction)
+        return self.commands.run(
+            instruction, state, stage.tree, find, label=plan.stage.label, pack=pack
+        )
 
     def _made(
         self,
@@ -202,21 +224,16 @@ class StageBuilder:
         stage: BuiltStage,
         instruction: Instruction,
         entries: Sequence[Entry],
-    ) -> Step:
-        directory = stage.tree.directory_of(list(_in_whole_seconds(entries)))
-        return Step(directory, self._packed(plan, stage, instruction, lambda: entries))
+    ) -> Tree:
+        whole = list(_in_whole_seconds(entries))
+        return stage.tree.copied(whole, self._pack(plan, stage, instruction))
 
-    def _packed(
-        self,
-        plan: StagePlan,
-        stage: BuiltStage,
-        instruction: Instruction,
-        entries: Callable[[], Iterable[Entry]],
-    ) -> Future[Layer] | None:
+    def _pack(self, plan: StagePlan, stage: BuiltStage, instruction: Instruction) -> Pack | None:
+        """Return what packs layers of a stage that is part of the image; None of any other."""
         if plan.stage.number not in self.plan.packed:
             return None
 
-        def pack() -> Layer:
+        def packed(entries: Callable[[], Iterable[Entry]]) -> Layer:
             whole = _in_whole_seconds(entries())
             try:
                 layer = write_layer(whole, self.workspace.fresh("blobs"), docker=stage.docker)
@@ -226,7 +243,7 @@ class StageBuilder:
             self.delivery.offer(layer)
             return layer
 
-        return self.workspace.packers.submit(pack)
+        return lambda entries: self.workspace.packers.submit(packed, entries)
 
     def _copied(
         self, stage: BuiltStage, instruction: Copy | Add, source: CopySource
@@ -281,11 +298,11 @@ class StageBuilder:
             case StageBase(number):
                 return built[number].tree
             case Scratch():
-                return Tree(self.workspace, SCRATCH)
+                return self.trees.start(SCRATCH)
             case ImageBase() | LayoutBase() as wanted:
                 # One for all who copy from the image: a tree is mounted once.
-                tree = Tree(self.workspace, wanted.name, self.images.find(wanted))
-                return self._trees.setdefault(wanted, tree)
+                tree = self.trees.start(wanted.name, self.images.find(wanted))
+                return self._read_only.setdefault(wanted, tree)
 
 
 def _in_whole_seconds(entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kaniko_core.errors import DiskError, disk_errors
+from kaniko_core.home import home
 from kaniko_core.progress import Progress, Warned
 from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.store import LayerStore
@@ -32,8 +33,8 @@ from kaniko_core.sandbox.client import Sandbox, open_sandbox
 T = TypeVar("T")
 
 _PREFIX = "kaniko-build-"
-# Where builds go unless --kaniko-dir says otherwise: not /tmp, which is often a small
-# tmpfs in memory, while a build's files can be many gigabytes.
+# Where builds go unless --kaniko-dir says otherwise, or we are carried: not /tmp, which is often
+# a small tmpfs in memory, while a build's files can be many gigabytes.
 DEFAULT_DIRECTORY = Path("/var/tmp")
 # Packing is hashing and compressing, which release the interpreter's lock.
 _PACKERS = 2
@@ -143,7 +144,7 @@ def open_workspace(
     """
     from filelock import FileLock
 
-    base = (kaniko_dir or DEFAULT_DIRECTORY).absolute()
+    base = (kaniko_dir or home() or DEFAULT_DIRECTORY).absolute()
     directory = base / f"{_PREFIX}{secrets.token_hex(4)}"
     # The lock comes first: a directory without one is taken for a leftover.
     lock = FileLock(f"{directory}.lock", fallback_to_soft=False)

@@ -12,6 +12,7 @@ from kaniko_core.builder.agents import Agents
 from kaniko_core.builder.binds import Binds, copied_entries, fingerprint, is_plain
 from kaniko_core.builder.caches import Caches
 from kaniko_core.builder.mounts import NamedTree, Prepared, RunMounts
+from kaniko_core.builder.overlays import OverlayTrees
 from kaniko_core.builder.secrets import Secrets
 from kaniko_core.builder.source import CopySource
 from kaniko_core.builder.workspace import Workspace, open_workspace
@@ -55,7 +56,8 @@ class Kitchen:
         caches = Caches(None, lambda: workspace.fresh("caches"), silent, lambda: False)
         given = RunMounts(
             workspace,
-            Binds(workspace),
+            trees := OverlayTrees(workspace),
+            Binds(workspace, trees),
             caches,
             Secrets(self.secrets),
             Agents(self.sockets),

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from kaniko_core.builder.agents import Agents
 from kaniko_core.builder.configure import StageState, start_stage
+from kaniko_core.builder.overlays import OverlayTrees
 from kaniko_core.builder.plan import Plan, Scratch, StagePlan
-from kaniko_core.builder.run import open_commands, parsed_mounts, process_of, refuse_forbidden
+from kaniko_core.builder.run import (
+    Commands,
+    commands_of,
+    parsed_mounts,
+    process_of,
+    refuse_forbidden,
+)
 from kaniko_core.builder.secrets import Secrets
-from kaniko_core.builder.workspace import open_workspace
+from kaniko_core.builder.workspace import Workspace, open_workspace
 from kaniko_core.dockerfile.instructions import Command, From, Run
 from kaniko_core.dockerfile.mounts import MountKind
 from kaniko_core.dockerfile.scope import Scope
@@ -164,9 +172,8 @@ def test_host_name_must_be_one(tmp_path: Path, name: str) -> None:
     with (
         open_workspace(tmp_path, None, silent) as workspace,
         pytest.raises(UsageError, match="is no host name"),
-        open_commands(options, workspace, Secrets(), None),
     ):
-        pass
+        _commands(options, workspace)
 
 
 def test_host_name_and_rights_come_from_the_options(tmp_path: Path) -> None:
@@ -174,10 +181,19 @@ def test_host_name_and_rights_come_from_the_options(tmp_path: Path) -> None:
         build_arg=(("BUILDKIT_SANDBOX_HOSTNAME", "box"), ("BUILDKIT_CACHE_MOUNT_NS", "ns")),
         allow=(Entitlement.INSECURE,),
     )
-    with (
-        open_workspace(tmp_path, None, silent) as workspace,
-        open_commands(options, workspace, Secrets(), None) as commands,
-    ):
+    with open_workspace(tmp_path, None, silent) as workspace:
+        commands = _commands(options, workspace)
         assert commands.hostname == "box"
         assert commands.mounts.namespace == "ns"
         assert commands.allow == (Entitlement.INSECURE,)
+
+
+def _commands(options: BuildOptions, workspace: Workspace) -> Commands:
+    return commands_of(
+        options,
+        workspace,
+        OverlayTrees(workspace),
+        secrets=Secrets(),
+        agents=Agents(),
+        shared=None,
+    )

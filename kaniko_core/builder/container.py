@@ -1,0 +1,50 @@
+"""Whether this process is in a container: what can be seen of that from the inside.
+
+Nothing says so for certain, so that whoever would do harm on a machine asks for more than this.
+
+Source: what Go kaniko's users rely on (its ``proc`` package), and the runtimes' own marks:
+podman-run(1), /run/.containerenv; systemd's "Container Interface".
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+_MARKS = (
+    "run/.containerenv",
+    ".dockerenv",
+    "var/run/secrets/kubernetes.io/serviceaccount",
+    "run/systemd/container",
+    "__runsc_containers__",
+)
+_CGROUPS = ("docker", "kubepods", "containerd", "libpod", "crio", "lxc", "garden", "machine.slice")
+
+
+def found_container(root: Path = Path("/")) -> str | None:
+    """Return what shows that this is a container; None where nothing does.
+
+    Args:
+        root: where the machine's files are.
+    """
+    for mark in _MARKS:
+        if (root / mark).exists():
+            return f"there is /{mark}"
+    groups = _text(root / "proc/1/cgroup")
+    for word in _CGROUPS:
+        if word in groups:
+            return f"the control group of process 1 names {word}"
+    for pair in _text(root / "proc/1/environ").split("\0"):
+        if pair.startswith("container=") and pair != "container=":
+            return f"process 1 has the variable {pair}"
+    for line in _text(root / "proc/mounts").splitlines():
+        fields = line.split(" ")
+        if fields[1:3] == ["/", "overlay"]:
+            return "/ is an overlay"
+    return None
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(errors="replace")
+    return ""

@@ -1,0 +1,236 @@
+"""Trees without any privilege: one directory each, and ``/`` of this container for commands.
+
+A stage whose instructions run commands is in ``/`` from its beginning to its end; then it is
+moved aside, where later stages copy from it, if one needs it. So stages are built one after
+another, and what is in a tree now is all that there is of it.
+
+What the container needs itself (mounts, our own files) is covered by the ignore rules: whatever
+the image has there is in the tree's *shadow*, a directory beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from kaniko_core.builder.place import Place, become
+from kaniko_core.builder.premises import Premises
+from kaniko_core.builder.swap import swapped_in
+from kaniko_core.builder.trees import Output, Pack, Tree
+from kaniko_core.builder.workspace import Workspace
+from kaniko_core.errors import disk_errors
+from kaniko_core.oci.entry import Entry
+from kaniko_core.oci.image import Image, Layer
+from kaniko_core.rootfs.beneath import Whiteouts
+from kaniko_core.rootfs.scan import Scanner
+from kaniko_core.rootfs.tree import Rootfs
+from kaniko_core.sandbox.inplace import InPlaceRunner, open_in_place
+from kaniko_core.sandbox.runner import BindMount, Mount, Process
+
+_ROOT_MODE = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedTree:
+    """A tree in a place; see :class:`~kaniko_core.builder.trees.Tree`."""
+
+    trees: InPlaceTrees
+    name: str
+    place: Place
+    base: Image | None = None
+    steps: tuple[Future[Layer], ...] = ()
+
+    @property
+    def view(self) -> Rootfs:
+        """The files, to be read; for as long as nothing else is done to the tree."""
+        return self.place.view()
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Return all layers, bottom first, waiting for those that are still being packed."""
+        own = (step.result() for step in self.steps)
+        return (*(self.base.layers if self.base else ()), *own)
+
+    def copied(self, entries: Sequence[Entry], pack: Pack | None) -> PlacedTree:
+        """Return the tree with *entries* in it, unpacked when somebody looks."""
+        self.place.waiting.append(lambda: self.place.unpack_entries(entries))
+        return self._with(None if pack is None else self.trees.packing(pack, lambda: entries))
+
+    def ran(
+        self,
+        mounts: Sequence[Mount],
+        command: Callable[[Rootfs], Process],
+        output: Output,
+        pack: Pack | None,
+    ) -> PlacedTree:
+        """Return the tree after a command."""
+        place = self.place
+        place.ready()
+        self.trees.settle()
+        if pack is not None:
+            if place.scanner is None:
+                place.scanner = Scanner(place.root, place.rules, place.aliases())
+                place.scanner.remember()
+            place.scanner.settle()
+        touched = self.trees.run(place, mounts, command, output)
+        if pack is None or place.scanner is None:
+            return self
+        changes = place.scanner.changes(touched)
+        return self._with(self.trees.packing(pack, lambda: changes))
+
+    def shown(self, path: str, target: str, stack: ExitStack, *, write: bool) -> BindMount:
+        """Return the mount that shows *path* at *target*: a copy, which is thrown away."""
+        with self.place.view() as view:
+            host = Path(os.fsdecode(view.host_path(os.fsencode(path.lstrip("/")))))
+        return BindMount(target, host, writable=write)
+
+    def _with(self, layer: Future[Layer] | None) -> PlacedTree:
+        return self if layer is None else replace(self, steps=(*self.steps, layer))
+
+
+class InPlaceTrees:
+    """Makes trees without any privilege; see :class:`~kaniko_core.builder.trees.Trees`.
+
+    Args:
+        workspace: the build's own directory.
+        premises: the root that commands run in.
+        allowed: called before the root is touched; raises where that must not be.
+    """
+
+    concurrent = False
+    whiteouts = Whiteouts.APPLY
+
+    def __init__(
+        self, workspace: Workspace, premises: Premises, allowed: Callable[[], None]
+    ) -> None:
+        self._workspace = workspace
+        self._premises = premises
+        self._allowed = allowed
+        self._runner: InPlaceRunner | None = None
+        self._active: Place | None = None
+        self._packing: list[Future[Layer]] = []
+
+    def start(self, name: str, image: Image | None = None, *, runs: bool = False) -> PlacedTree:
+        """Return the tree of *image*, or an empty one; in the root if commands will run in it."""
+        place = self._new()
+        for layer in image.layers if image is not None else ():
+            place.waiting.append(partial(place.unpack_layer, layer, self._workspace.progress, name))
+        if runs:
+            self._activate(place)
+        return PlacedTree(self, name, place, image)
+
+    def follow(self, tree: Tree, *, shared: bool, runs: bool) -> PlacedTree:
+        """Return a tree that goes on from *tree*: in its place, or in a copy of it."""
+        assert isinstance(tree, PlacedTree)
+        place = tree.place
+        if shared:
+            place = self._copy(tree)
+        if runs:
+            self._activate(place)
+        return replace(tree, place=place)
+
+    def finish(self, tree: Tree, *, needed: bool) -> PlacedTree:
+        """Return *tree*, unpacked if a later stage needs it: its sources may be gone by then."""
+        assert isinstance(tree, PlacedTree)
+        if needed:
+            tree.place.ready()
+        return tree
+
+    def drop(self, tree: Tree) -> None:
+        """Remove the tree, unless it is in the root: whoever comes next there will."""
+        assert isinstance(tree, PlacedTree)
+        place = tree.place
+        if place.root == place.stash and place is not self._active:
+            self.settle()
+            self._premises.throw_away(place.home)
+
+    def bound(self, directory: Path, target: str, stack: ExitStack, *, write: bool) -> BindMount:
+        """Return the mount that shows *directory*: a copy, which is thrown away."""
+        return BindMount(target, directory, writable=write)
+
+    def run(
+        self,
+        place: Place,
+        mounts: Sequence[Mount],
+        command: Callable[[Rootfs], Process],
+        output: Output,
+    ) -> frozenset[bytes]:
+        """Run a command in the root, and return the names that lending it mounts has touched."""
+        assert place is self._active
+        runner = self._running()
+        with ExitStack() as stack:
+            process = command(stack.enter_context(place.view()))
+            aside = self._workspace.fresh("swapped")
+            aside.mkdir()
+            touched = stack.enter_context(swapped_in(place.root, mounts, aside, place.rules))
+            runner.run(process, output)
+        return frozenset(touched)
+
+    def packing(self, pack: Pack, entries: Callable[[], Iterable[Entry]]) -> Future[Layer]:
+        """Begin to pack *entries*, whose files must stay as they are until :meth:`settle`."""
+        future = pack(entries)
+        self._packing.append(future)
+        return future
+
+    def settle(self) -> None:
+        """Wait for everything that is being packed, before files change."""
+        while self._packing:
+            self._packing.pop().result()
+
+    def close(self) -> None:
+        """Put the root back as it was."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+        self._premises.close()
+
+    def cancel(self) -> None:
+        """End every command that runs, now."""
+        if self._runner is not None:
+            self._runner.close()
+
+    def _running(self) -> InPlaceRunner:
+        if self._runner is None:
+            self._runner = open_in_place(self._workspace.directory)
+        return self._runner
+
+    def _new(self) -> Place:
+        home = self._premises.fresh()
+        place = Place(home, home / "tree", self._premises.rules, self.settle)
+        with disk_errors("keep a stage's files in", home):
+            place.shadow.mkdir()
+            place.stash.mkdir(mode=_ROOT_MODE)
+            os.utime(place.stash, ns=(0, 0))
+        return place
+
+    def _activate(self, place: Place) -> None:
+        """Bring *place* into the root; what is there goes to its own directory."""
+        if place is self._active:
+            return
+        self._allowed()
+        # Before the first file is replaced, so that nothing has to be found in the root later.
+        self._running()
+        self._premises.enter()
+        self.settle()
+        root = self._premises.root
+        if self._active is not None:
+            self._active.move_to(self._active.stash)
+        self._active = place
+        place.move_to(root)
+
+    def _copy(self, tree: PlacedTree) -> Place:
+        from kaniko_core.builder.binds import copied_entries
+        from kaniko_core.builder.source import CopySource
+
+        self.settle()
+        place = self._new()
+        with tree.view as view:
+            source = CopySource(view, tree.name)
+            entries = copied_entries(source, source.named("/"))
+            place.unpack_entries(entries)
+            become(place.root, tree.place.root.stat())
+        return place

@@ -1,0 +1,155 @@
+"""One tree on disk, without any mount: unpacked into a directory, or into the container's root."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kaniko_core.errors import disk_errors
+from kaniko_core.oci.entry import Entry
+from kaniko_core.oci.image import Layer
+from kaniko_core.oci.layer import open_entries, open_tar
+from kaniko_core.progress import Progress, Warned
+from kaniko_core.rootfs.beneath import Whiteouts
+from kaniko_core.rootfs.covered import CoveredRootfs
+from kaniko_core.rootfs.ignore import IgnoreRules
+from kaniko_core.rootfs.moving import move_contents
+from kaniko_core.rootfs.scan import Scanner
+from kaniko_core.rootfs.tree import Rootfs
+from kaniko_core.rootfs.unpack import unpack
+
+# Nanoseconds by which a file's time may be behind the clock: twice the longest tick of a kernel.
+_TICK = 20_000_000
+
+
+@dataclass(slots=True)
+class Place:
+    """One tree on disk.
+
+    Attributes:
+        home: the directory that holds ``tree`` and ``shadow``.
+        root: where the tree is now: ``tree``, or the container's root.
+        settle: waits for what is being read from the tree by others.
+        waiting: what is still to be unpacked, in order.
+        scanner: knows the tree as it was before the next command; None before the first.
+    """
+
+    home: Path
+    root: Path
+    rules: IgnoreRules
+    settle: Callable[[], None]
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+    scanner: Scanner | None = None
+
+    @property
+    def shadow(self) -> Path:
+        """What the image has where the root has something of the container's."""
+        return self.home / "shadow"
+
+    @property
+    def stash(self) -> Path:
+        """Where the tree is as long as it is not in the container's root."""
+        return self.home / "tree"
+
+    def ready(self) -> None:
+        """Unpack what is still to be unpacked."""
+        if self.waiting:
+            self.settle()
+        while self.waiting:
+            self.waiting[0]()
+            del self.waiting[0]
+
+    def view(self) -> Rootfs:
+        """Return the files, to be read as long as the tree stays where and as it is."""
+        self.ready()
+        return CoveredRootfs(self.root, self.rules, self.shadow)
+
+    def unpack_layer(self, layer: Layer, progress: Progress, name: str) -> None:
+        """Unpack *layer* of the image *name* onto what is there.
+
+        Raises:
+            KanikoError: it cannot be fetched or unpacked.
+        """
+        with open_tar(layer) as tar, _time_kept(self.root):
+            done = unpack(
+                tar,
+                self.root,
+                whiteouts=Whiteouts.APPLY,
+                covered=self.rules,
+                shadow=self.shadow,
+            )
+        if done.lost_xattrs:
+            progress(
+                Warned(
+                    f"commands do not see the extended attributes {', '.join(done.lost_xattrs)} "
+                    f"of {name}: they cannot be set here"
+                )
+            )
+
+    def unpack_entries(self, entries: Sequence[Entry]) -> None:
+        """Put *entries* onto what is there.
+
+        Raises:
+            DiskError: there is no room for them.
+        """
+        with (
+            disk_errors("unpack copied files to", self.root),
+            open_entries(entries) as tar,
+            _time_kept(self.root),
+        ):
+            unpack(
+                tar,
+                self.root,
+                whiteouts=Whiteouts.APPLY,
+                covered=self.rules,
+                shadow=self.shadow,
+            )
+        if self.scanner is not None:
+            self.scanner.refresh(entry.name for entry in entries)
+
+    def move_to(self, root: Path) -> None:
+        """Move the tree to *root*, which is empty and becomes like it.
+
+        Raises:
+            DiskError: something cannot be moved.
+        """
+        status = self.root.stat()
+        move_contents(self.root, root, self.rules)
+        become(root, status)
+        self.root = root
+
+    def aliases(self) -> dict[bytes, bytes]:
+        """Return the directories that stand where the image has links, and where those lead."""
+        found = {}
+        with CoveredRootfs(self.root, self.rules, self.shadow) as view:
+            for path in sorted({p for c in self.rules.covered for p in _above(c)}):
+                link = self.shadow / os.fsdecode(path)
+                if link.is_symlink():
+                    found[path] = view.resolve(path)
+        return found
+
+
+def become(directory: Path, status: os.stat_result) -> None:
+    """Give *directory* the mode and times of *status*."""
+    directory.chmod(stat.S_IMODE(status.st_mode))
+    os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@contextmanager
+def _time_kept(root: Path) -> Iterator[None]:
+    """Give *root* the time that a layer has for it, or none: that of unpacking means nothing."""
+    begun = time.time_ns() - _TICK
+    yield
+    if root.stat().st_mtime_ns >= begun:
+        os.utime(root, ns=(0, 0))
+
+
+def _above(path: bytes) -> Iterable[bytes]:
+    while b"/" in path:
+        path = path.rpartition(b"/")[0]
+        yield path

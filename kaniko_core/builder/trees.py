@@ -1,0 +1,122 @@
+"""What a stage's file system is to the builder, however it comes about.
+
+A tree is a value: an instruction gives a new one. There are two kinds. In a sandbox
+(``overlays.py``) a tree is a stack of directories, mounted when somebody looks. In place
+(``inplace.py``) it is in one directory, at times ``/`` itself, so that only the newest of a
+chain can be used. The stage that is built sees no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+from kaniko_core.oci.entry import Entry
+from kaniko_core.oci.image import Image, Layer
+from kaniko_core.rootfs.beneath import Whiteouts
+from kaniko_core.rootfs.tree import Rootfs
+from kaniko_core.sandbox.runner import BindMount, Mount, Process
+
+# Packs what the function returns into a layer, in another thread.
+Pack = Callable[[Callable[[], Iterable[Entry]]], Future[Layer]]
+# Takes what a command writes, and whether it wrote it to standard error.
+Output = Callable[[bytes, bool], None]
+
+
+class Tree(Protocol):
+    """A stage's file system after some of its instructions."""
+
+    @property
+    def name(self) -> str:
+        """The name of its base, for messages."""
+        ...
+
+    @property
+    def view(self) -> Rootfs:
+        """The files, to be read; for as long as nothing else is done to the tree."""
+        ...
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Return all layers, bottom first, waiting for those that are still being packed."""
+        ...
+
+    def copied(self, entries: Sequence[Entry], pack: Pack | None) -> Tree:
+        """Return the tree with *entries* put into it; *pack* makes a layer of them."""
+        ...
+
+    def ran(
+        self,
+        mounts: Sequence[Mount],
+        command: Callable[[Rootfs], Process],
+        output: Output,
+        pack: Pack | None,
+    ) -> Tree:
+        """Return the tree after a command.
+
+        Args:
+            mounts: what the command finds there beside.
+            command: gives the command, told the files that it will find.
+            output: called with what it writes, as it comes.
+            pack: makes a layer of what it changed; None where nobody wants one.
+
+        Raises:
+            CommandFailed: it ended with another status than 0, or could not be started.
+            SandboxError: something that it needs cannot be had.
+        """
+        ...
+
+    def shown(self, path: str, target: str, stack: ExitStack, *, write: bool) -> BindMount:
+        """Return the mount that shows *path*, which has no links, at *target* in another tree.
+
+        What is written there is thrown away when *stack* ends.
+        """
+        ...
+
+
+class Trees(Protocol):
+    """Makes the trees of one build."""
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several stages can be built at once."""
+        ...
+
+    @property
+    def whiteouts(self) -> Whiteouts:
+        """How files are unpacked for these trees."""
+        ...
+
+    def start(self, name: str, image: Image | None = None, *, runs: bool = False) -> Tree:
+        """Return the tree of *image*, or an empty one; *runs* if commands will run in it."""
+        ...
+
+    def follow(self, tree: Tree, *, shared: bool, runs: bool) -> Tree:
+        """Return a tree that goes on from *tree*, which somebody else will use if *shared*."""
+        ...
+
+    def finish(self, tree: Tree, *, needed: bool) -> Tree:
+        """Return the tree of a stage that is done; *needed* if a later stage will look at it."""
+        ...
+
+    def drop(self, tree: Tree) -> None:
+        """Forget a finished tree that nobody will look at any more."""
+        ...
+
+    def bound(self, directory: Path, target: str, stack: ExitStack, *, write: bool) -> BindMount:
+        """Return the mount that shows a directory of this host; writes are thrown away.
+
+        Raises:
+            SandboxError: the directory's file system cannot be used so.
+        """
+        ...
+
+    def close(self) -> None:
+        """Leave the machine as it was found; nothing is read from the trees any more."""
+        ...
+
+    def cancel(self) -> None:
+        """End every command that runs, now."""
+        ...
