@@ -14,6 +14,7 @@ from pathlib import Path
 from kaniko_core.builder import history
 from kaniko_core.builder.agents import Agents, open_agents
 from kaniko_core.builder.base import BaseImages
+from kaniko_core.builder.changes import ignored_changes
 from kaniko_core.builder.check import announce_checks
 from kaniko_core.builder.isolation import open_trees, protected_paths
 from kaniko_core.builder.output import BuildResult, open_delivery
@@ -88,6 +89,8 @@ def build(
             delivery=delivery,
             progress=progress,
             epoch=project.epoch,
+            ignored=ignored_changes(build),
+            single_snapshot=build.single_snapshot,
         )
 
         def cancel() -> None:

@@ -32,6 +32,8 @@ from kaniko_core.dockerfile.mounts import Sharing
 from kaniko_core.errors import KanikoError, disk_errors, reason_of
 from kaniko_core.progress import Noted, Progress
 
+# In place, commands of any user reach their caches by the path; nobody can list them.
+_PASSABLE = 0o711
 _POLL = 0.1  # seconds between two looks at a lock
 _SPOKEN = 3  # looks after which it is said that we wait
 
@@ -107,7 +109,7 @@ class Caches:
         with disk_errors("keep caches of RUN in", place.parent):
             if place.is_symlink():
                 place.unlink()  # what it leads to is no cache of ours
-            place.mkdir(mode=0o700, exist_ok=True)
+            place.mkdir(mode=_PASSABLE, exist_ok=True)
             # A cache that is only being looked at is free at the second try.
             for tries in itertools.count(1):
                 found = self._try(wanted, place, stack)
@@ -175,7 +177,7 @@ class Caches:
         if self._shared is not None:
             directory = self._shared / ".mounts"
             try:
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                directory.mkdir(mode=_PASSABLE, parents=True, exist_ok=True)
                 _try_locks(directory)
                 return directory
             except OSError as error:
@@ -184,7 +186,7 @@ class Caches:
         self._progress(Noted(f"caches of RUN are kept for this build only, as {reason}; {hint}"))
         directory = self._own()
         with disk_errors("keep caches of RUN in", directory):
-            directory.mkdir(mode=0o700)
+            directory.mkdir(mode=_PASSABLE)
         return directory
 
 

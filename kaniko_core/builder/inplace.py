@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from kaniko_core.builder.place import Place, become
+from kaniko_core.builder.clones import clone
+from kaniko_core.builder.place import Place
 from kaniko_core.builder.premises import Premises
 from kaniko_core.builder.swap import swapped_in
 from kaniko_core.builder.trees import Output, Pack, Tree
@@ -27,7 +28,7 @@ from kaniko_core.errors import disk_errors
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.rootfs.beneath import Whiteouts
-from kaniko_core.rootfs.scan import Scanner
+from kaniko_core.rootfs.changeset import by_component
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.sandbox.inplace import InPlaceRunner, open_in_place
 from kaniko_core.sandbox.runner import BindMount, Mount, Process
@@ -71,15 +72,29 @@ class PlacedTree:
         place = self.place
         place.ready()
         self.trees.settle()
-        if pack is not None:
-            if place.scanner is None:
-                place.scanner = Scanner(place.root, place.rules, place.aliases())
-                place.scanner.remember()
-            place.scanner.settle()
+        scanner = None if pack is None else place.scan()
+        if scanner is not None:
+            scanner.settle()
         touched = self.trees.run(place, mounts, command, output)
-        if pack is None or place.scanner is None:
+        if place.unseen is not None:
+            place.touched |= touched
+        if pack is None or scanner is None:
             return self
-        changes = place.scanner.changes(touched)
+        changes = scanner.changes(touched)
+        return self._with(self.trees.packing(pack, lambda: changes))
+
+    def marked(self) -> PlacedTree:
+        """Return the tree, from which on its changes are counted."""
+        self.place.scan()
+        self.place.unseen = []
+        return self
+
+    def packed(self, pack: Pack) -> PlacedTree:
+        """Return the tree with one layer of all that was changed since the mark."""
+        place = self.place
+        scanner = place.scan()
+        changes = [*scanner.changes(place.touched), *(place.unseen or ())]
+        changes.sort(key=lambda entry: by_component(entry.name))
         return self._with(self.trees.packing(pack, lambda: changes))
 
     def shown(self, path: str, target: str, stack: ExitStack, *, write: bool) -> BindMount:
@@ -133,9 +148,12 @@ class InPlaceTrees:
             self._activate(place)
         return replace(tree, place=place)
 
-    def finish(self, tree: Tree, *, needed: bool) -> PlacedTree:
+    def finish(self, tree: Tree, pack: Pack | None, *, needed: bool) -> PlacedTree:
         """Return *tree*, unpacked if a later stage needs it: its sources may be gone by then."""
         assert isinstance(tree, PlacedTree)
+        if pack is not None:
+            tree = tree.packed(pack)
+            tree.place.unseen = None
         if needed:
             tree.place.ready()
         return tree
@@ -223,14 +241,18 @@ class InPlaceTrees:
         place.move_to(root)
 
     def _copy(self, tree: PlacedTree) -> Place:
-        from kaniko_core.builder.binds import copied_entries
-        from kaniko_core.builder.source import CopySource
-
+        """Return a copy of the place of *tree*, not in the root."""
         self.settle()
-        place = self._new()
-        with tree.view as view:
-            source = CopySource(view, tree.name)
-            entries = copied_entries(source, source.named("/"))
-            place.unpack_entries(entries)
-            become(place.root, tree.place.root.stat())
+        original, place = tree.place, self._new()
+        original.ready()
+        if original is self._active:
+            original.move_to(original.stash)
+            self._active = None
+        with disk_errors("copy a stage's files to", place.home):
+            for source, target in (
+                (original.stash, place.stash),
+                (original.shadow, place.shadow),
+            ):
+                target.rmdir()
+                clone(os.fsencode(source), os.fsencode(target))
         return place

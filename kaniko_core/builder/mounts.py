@@ -131,7 +131,7 @@ class _Preparation:
             case MountKind.CACHE:
                 path = self.caches[self.wanted[id(mount)].directory_name]
                 target = self._target(mount.target)
-                self._place(BindMount(target, path, writable=not mount.read_only))
+                self._place(BindMount(target, path, writable=not mount.read_only, lasting=True))
             case MountKind.TMPFS:
                 target = self._target(mount.target)
                 self._place(TmpfsMount(target, mount.size, read_only=mount.read_only))
@@ -231,7 +231,8 @@ class _Preparation:
                 owner=(mount.uid or 0, mount.gid or 0),
             )
         )
-        self._place(BindMount(target, socket.parent, socket.name, writable=True))
+        bind = BindMount(target, socket.parent, socket.name, writable=True, lasting=True)
+        self._place(bind)
 
 
 def _variable(id_: str, name: str, value: bytes) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from kaniko_core.builder.changes import squashed
 from kaniko_core.builder.trees import Output, Pack, Tree
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.errors import disk_errors
@@ -50,10 +51,11 @@ class StepDirectory:
 class Step:
     """What one instruction made: a directory for later steps, and a layer for the image.
 
-    ``layer`` is None where the stage is no part of the image: it is only copied from.
+    ``layer`` is None where the stage is no part of the image, or has one layer for all steps.
     """
 
     directory: StepDirectory
+    entries: Callable[[], Iterable[Entry]]
     layer: Future[Layer] | None
 
 
@@ -65,6 +67,7 @@ class OverlayTree:
     name: str
     base: Image | None = None
     steps: tuple[Step, ...] = ()
+    mark: OverlayTree | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     def layers(self) -> tuple[Layer, ...]:
@@ -111,7 +114,7 @@ class OverlayTree:
                     )
 
         directory = StepDirectory(self.workspace.fresh("steps"), fill)
-        return self._with(directory, None if pack is None else pack(lambda: entries))
+        return self._with(directory, lambda: entries, pack)
 
     def ran(
         self,
@@ -126,8 +129,7 @@ class OverlayTree:
         with mounted, Rootfs(mounted.below) as below:
             self.workspace.sandbox.run(command(below), mounted, output)
         upper = directory / "upper"
-        layer = None if pack is None else pack(lambda: upper_entries(upper, self.view))
-        return self._with(StepDirectory(upper), layer)
+        return self._with(StepDirectory(upper), lambda: upper_entries(upper, self.view), pack)
 
     def shown(self, path: str, target: str, stack: ExitStack, *, write: bool) -> BindMount:
         """Return the mount that shows *path* at *target* in another tree."""
@@ -137,9 +139,32 @@ class OverlayTree:
         number = _written(self.workspace, self.lowers(), stack)
         return BindMount(target, number, path, writable=True)
 
-    def _with(self, directory: StepDirectory, layer: Future[Layer] | None) -> OverlayTree:
-        steps = (*self.steps, Step(directory, layer))
-        return OverlayTree(self.workspace, self.name, self.base, steps)
+    def marked(self) -> OverlayTree:
+        """Return the tree, from which on its changes are counted."""
+        return OverlayTree(self.workspace, self.name, self.base, self.steps, self)
+
+    def packed(self, pack: Pack) -> OverlayTree:
+        """Return the tree with one layer of all steps since the mark."""
+        start = self.mark
+        assert start is not None
+        count = len(start.steps)
+        steps = self.steps[count:]
+        layer = pack(lambda: squashed((s.entries() for s in steps), start.view, self.view))
+        last = [replace(step, layer=layer) for step in steps[-1:]]
+        return self._on((*self.steps[: len(self.steps) - len(last)], *last))
+
+    def _with(
+        self,
+        directory: StepDirectory,
+        entries: Callable[[], Iterable[Entry]],
+        pack: Pack | None,
+    ) -> OverlayTree:
+        layer = None if pack is None else pack(entries)
+        return self._on((*self.steps, Step(directory, entries, layer)))
+
+    def _on(self, steps: tuple[Step, ...]) -> OverlayTree:
+        # A lock of its own, and nothing mounted yet.
+        return OverlayTree(self.workspace, self.name, self.base, steps, self.mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +187,10 @@ class OverlayTrees:
         """Return *tree*, which does not change by what is put on top of it."""
         return tree
 
-    def finish(self, tree: Tree, *, needed: bool) -> Tree:
-        """Return *tree*: there is nothing to be done."""
-        return tree
+    def finish(self, tree: Tree, pack: Pack | None, *, needed: bool) -> Tree:
+        """Return *tree*, with one layer of all its steps if *pack* makes one."""
+        assert isinstance(tree, OverlayTree)
+        return tree if pack is None else tree.packed(pack)
 
     def drop(self, tree: Tree) -> None:
         """Keep *tree* until the build ends: others may lie on it."""

@@ -37,6 +37,8 @@ class Place:
         settle: waits for what is being read from the tree by others.
         waiting: what is still to be unpacked, in order.
         scanner: knows the tree as it was before the next command; None before the first.
+        unseen: where a stage has one layer: what was copied to where the scanner does not look;
+            and *touched*, the names that its commands' mounts have disturbed.
     """
 
     home: Path
@@ -45,6 +47,8 @@ class Place:
     settle: Callable[[], None]
     waiting: list[Callable[[], None]] = field(default_factory=list)
     scanner: Scanner | None = None
+    unseen: list[Entry] | None = None
+    touched: frozenset[bytes] = frozenset()
 
     @property
     def shadow(self) -> Path:
@@ -109,8 +113,21 @@ class Place:
                 covered=self.rules,
                 shadow=self.shadow,
             )
-        if self.scanner is not None:
+        if self.unseen is not None:
+            self.unseen += (entry for entry in entries if self._hidden(entry.name))
+        elif self.scanner is not None:
             self.scanner.refresh(entry.name for entry in entries)
+
+    def _hidden(self, name: bytes) -> bool:
+        return self.rules.covers(name) or self.rules.shelters(name)
+
+    def scan(self) -> Scanner:
+        """Return what knows the tree as it is now, or as it was when this was called first."""
+        self.ready()
+        if self.scanner is None:
+            self.scanner = Scanner(self.root, self.rules, self._aliases())
+            self.scanner.remember()
+        return self.scanner
 
     def move_to(self, root: Path) -> None:
         """Move the tree to *root*, which is empty and becomes like it.
@@ -123,7 +140,7 @@ class Place:
         become(root, status)
         self.root = root
 
-    def aliases(self) -> dict[bytes, bytes]:
+    def _aliases(self) -> dict[bytes, bytes]:
         """Return the directories that stand where the image has links, and where those lead."""
         found = {}
         with CoveredRootfs(self.root, self.rules, self.shadow) as view:

@@ -108,9 +108,12 @@ class StagePlan:
     @property
     def makes_layers(self) -> bool:
         """Whether any instruction of the stage looks at, or changes, the file system."""
-        return isinstance(self.base, ContextBase) or any(
-            isinstance(i, Run | Copy | Add | Workdir) for i in self.instructions
-        )
+        return isinstance(self.base, ContextBase) or self.changes_files
+
+    @property
+    def changes_files(self) -> bool:
+        """Whether any of its instructions may change the file system."""
+        return any(isinstance(i, Run | Copy | Add | Workdir) for i in self.instructions)
 
 
 @dataclass(frozen=True, slots=True)

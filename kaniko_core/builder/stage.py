@@ -9,6 +9,7 @@ from functools import partial
 
 from kaniko_core.builder import history
 from kaniko_core.builder.base import BaseImages
+from kaniko_core.builder.changes import without
 from kaniko_core.builder.configure import (
     StageState,
     configure,
@@ -51,6 +52,7 @@ from kaniko_core.progress import (
     StepFinished,
     StepStarted,
 )
+from kaniko_core.rootfs.ignore import IgnoreRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class StageBuilder:
         files: returns the files of a named context.
         remote: fetches the sources of ADD.
         epoch: seconds since 1970 that stand for the present time (``SOURCE_DATE_EPOCH``).
+        ignored: what never becomes part of a layer.
+        single_snapshot: whether a stage has one layer, whatever its instructions.
     """
 
     plan: Plan
@@ -86,6 +90,8 @@ class StageBuilder:
     delivery: Delivery
     progress: Progress
     epoch: int | None = None
+    ignored: IgnoreRules = field(default_factory=IgnoreRules)
+    single_snapshot: bool = False
     _read_only: dict[ImageBase | LayoutBase, Tree] = field(default_factory=dict)
 
     def build(self, number: int, built: Mapping[int, BuiltStage]) -> BuiltStage:
@@ -104,6 +110,9 @@ class StageBuilder:
         except KanikoError as error:
             _locate(error, label, plan.stage.start)
             raise
+        since = len(stage.state.config.history)
+        if self._is_squashed(plan):
+            stage = replace(stage, tree=stage.tree.marked())
         for position, instruction in enumerate(plan.instructions, 1):
             began = time.monotonic()
             self.progress(StepStarted(label, position, steps, instruction.source.text))
@@ -113,20 +122,28 @@ class StageBuilder:
                 _locate(error, label, instruction)
                 raise
             self.progress(StepFinished(label, position, time.monotonic() - began))
-        stage = self._finished(plan, stage, built)
+        stage = self._finished(plan, stage, built, since)
         self.progress(StageFinished(label, time.monotonic() - started))
         return stage
 
     def _finished(
-        self, plan: StagePlan, stage: BuiltStage, built: Mapping[int, BuiltStage]
+        self, plan: StagePlan, stage: BuiltStage, built: Mapping[int, BuiltStage], since: int
     ) -> BuiltStage:
-        """Return *stage* at rest, and forget the trees that nobody needs any more."""
+        """Return *stage* at rest, and forget the trees that nobody needs any more.
+
+        *since* is how many entries its history had before its own.
+        """
         needed = self._needed(plan.stage.number, plan, built)
-        tree = self.trees.finish(stage.tree, needed=needed)
+        pack, state = None, stage.state
+        layered = any(not entry.empty_layer for entry in state.config.history[since:])
+        if layered and self._is_squashed(plan):
+            pack = self._packer(plan, stage, plan.stage.start)
+            state = squashed_history(state, since)
+        tree = self.trees.finish(stage.tree, pack, needed=needed)
         for number in plan.needs:
             if not self._needed(number, plan, built):
                 self.trees.drop(built[number].tree)
-        return replace(stage, tree=tree)
+        return replace(stage, state=state, tree=tree)
 
     def _needed(self, number: int, but: StagePlan, built: Mapping[int, BuiltStage]) -> bool:
         """Whether a stage that is still to be built, other than *but*, needs stage *number*."""
@@ -228,13 +245,20 @@ class StageBuilder:
         whole = list(_in_whole_seconds(entries))
         return stage.tree.copied(whole, self._pack(plan, stage, instruction))
 
-    def _pack(self, plan: StagePlan, stage: BuiltStage, instruction: Instruction) -> Pack | None:
-        """Return what packs layers of a stage that is part of the image; None of any other."""
-        if plan.stage.number not in self.plan.packed:
-            return None
+    def _is_squashed(self, plan: StagePlan) -> bool:
+        """Whether all that the stage's instructions do becomes one layer."""
+        is_packed = plan.stage.number in self.plan.packed
+        return self.single_snapshot and is_packed and plan.changes_files
 
+    def _pack(self, plan: StagePlan, stage: BuiltStage, instruction: Instruction) -> Pack | None:
+        """Return what makes a layer of an instruction; None where none is to be made."""
+        if plan.stage.number not in self.plan.packed or self._is_squashed(plan):
+            return None
+        return self._packer(plan, stage, instruction)
+
+    def _packer(self, plan: StagePlan, stage: BuiltStage, instruction: Instruction | From) -> Pack:
         def packed(entries: Callable[[], Iterable[Entry]]) -> Layer:
-            whole = _in_whole_seconds(entries())
+            whole = _in_whole_seconds(without(entries(), self.ignored))
             try:
                 layer = write_layer(whole, self.workspace.fresh("blobs"), docker=stage.docker)
             except KanikoError as error:
@@ -313,6 +337,15 @@ def _in_whole_seconds(entries: Iterable[Entry]) -> Iterator[Entry]:
     for entry in entries:
         entry.mtime_ns -= entry.mtime_ns % SECOND
         yield entry
+
+
+def squashed_history(state: StageState, since: int) -> StageState:
+    """Return *state* with one layer in its history from entry *since* on: the last one's."""
+    entries = list(state.config.history)
+    own = [i for i in range(since, len(entries)) if not entries[i].empty_layer]
+    for number in own[:-1]:
+        entries[number] = replace(entries[number], empty_layer=True)
+    return replace(state, config=replace(state.config, history=tuple(entries)))
 
 
 def _stamped(state: StageState, before: StageState, epoch: int | None) -> StageState:

@@ -68,6 +68,10 @@ class Tree(Protocol):
         """
         ...
 
+    def marked(self) -> Tree:
+        """Return the tree, from which on :meth:`Trees.finish` counts the changes of a stage."""
+        ...
+
     def shown(self, path: str, target: str, stack: ExitStack, *, write: bool) -> BindMount:
         """Return the mount that shows *path*, which has no links, at *target* in another tree.
 
@@ -97,8 +101,15 @@ class Trees(Protocol):
         """Return a tree that goes on from *tree*, which somebody else will use if *shared*."""
         ...
 
-    def finish(self, tree: Tree, *, needed: bool) -> Tree:
-        """Return the tree of a stage that is done; *needed* if a later stage will look at it."""
+    def finish(self, tree: Tree, pack: Pack | None, *, needed: bool) -> Tree:
+        """Return the tree of a stage that is done.
+
+        Args:
+            tree: after the last instruction.
+            pack: makes one layer of all changes since :meth:`Tree.marked`; None where it was
+                not called.
+            needed: whether a later stage will look at it.
+        """
         ...
 
     def drop(self, tree: Tree) -> None:

@@ -1,0 +1,112 @@
+"""What of a step's changes becomes part of a layer: ``--ignore-path`` and ``--single-snapshot``."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from kaniko_core.oci.entry import Entry, Kind
+from kaniko_core.options import BuildOptions
+from kaniko_core.rootfs.changeset import by_component, hard_link, inode_of
+from kaniko_core.rootfs.ignore import IgnoreRules
+from kaniko_core.rootfs.tree import Rootfs
+
+_VAR_RUN = "/var/run"
+
+
+def ignored_changes(build: BuildOptions) -> IgnoreRules:
+    """Return the paths below which changes never become part of a layer."""
+    paths = [*build.ignore_path, *([_VAR_RUN] if build.ignore_var_run else [])]
+    tidy = (posixpath.normpath("/" + path).strip("/") for path in paths)
+    return IgnoreRules(frozenset(path.encode("utf-8", "surrogateescape") for path in tidy))
+
+
+def without(entries: Iterable[Entry], ignored: IgnoreRules) -> Iterator[Entry]:
+    """Leave out of *entries* what is *ignored*.
+
+    A file whose first name is ignored goes by the first of its names that is not.
+    """
+    if not ignored.covered:
+        yield from entries
+        return
+    first_names: dict[bytes, Entry | bytes] = {}
+    for entry in entries:
+        if ignored.covers(entry.name):
+            if entry.kind is not Kind.HARDLINK:
+                first_names[entry.name] = entry
+            continue
+        known = first_names.get(entry.link) if entry.kind is Kind.HARDLINK else None
+        if isinstance(known, Entry):
+            first_names[entry.link] = entry.name
+            yield replace(known, name=entry.name)
+        elif isinstance(known, bytes):
+            yield hard_link(entry, known)
+        else:
+            yield entry
+
+
+def squashed(steps: Iterable[Iterable[Entry]], below: Rootfs, above: Rootfs) -> Iterator[Entry]:
+    """Return all that *steps* changed as one changeset.
+
+    Args:
+        steps: the changeset of each, in order.
+        below: the tree before the first of them.
+        above: the tree after the last.
+    """
+    first_names: dict[tuple[int, int], bytes] = {}
+    untold: list[Entry] = []
+    for name in sorted(_touched(steps, below), key=by_component):
+        untold = [entry for entry in untold if name.startswith(entry.name + b"/")]
+        old, new = below.lstat(name), above.lstat(name)
+        if new is None:
+            if old is not None and _is_directory(above.lstat(name.rpartition(b"/")[0])):
+                yield from untold
+                untold.clear()
+                yield Entry(name, Kind.WHITEOUT)
+            continue
+        entry = above.entry(name, new)
+        if entry is None:
+            continue
+        if entry.kind is Kind.DIRECTORY:
+            untold.append(entry)
+            if _is_directory(old) and _same_directory(entry, name, below):
+                continue
+        else:
+            if new.st_nlink > 1:
+                first = first_names.setdefault(inode_of(new), name)
+                entry = entry if first == name else hard_link(entry, first)
+            untold.append(entry)
+        yield from untold
+        untold.clear()
+
+
+def _touched(steps: Iterable[Iterable[Entry]], below: Rootfs) -> set[bytes]:
+    """Return every name that *steps* tell, what they hide, and the directories those are in."""
+    names: set[bytes] = set()
+    for entries in steps:
+        for entry in entries:
+            names.add(entry.name)
+            if entry.kind is Kind.OPAQUE and _is_directory(below.lstat(entry.name)):
+                names.update(name for name, _ in below.walk(entry.name))
+    for name in list(names):
+        while name := name.rpartition(b"/")[0]:
+            names.add(name)
+    return names
+
+
+def _same_directory(entry: Entry, name: bytes, below: Rootfs) -> bool:
+    old = below.lstat(name)
+    assert old is not None
+    return (entry.mode, entry.uid, entry.gid, entry.xattrs) == (
+        stat.S_IMODE(old.st_mode),
+        old.st_uid,
+        old.st_gid,
+        below.xattrs(name),
+    )
+
+
+def _is_directory(status: os.stat_result | None) -> bool:
+    return status is not None and stat.S_ISDIR(status.st_mode)
