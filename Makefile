@@ -35,7 +35,8 @@ lint: setup ## Check style and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m mypy benchmarks integration/demo.py
+	$(PYTHON) -m mypy benchmarks integration/demo.py integration/image.py
+	$(PYTHON) -m mypy deploy
 
 .PHONY: unit
 unit: setup ## Run the tests that need nothing but Python
@@ -51,6 +52,10 @@ test: lint unit integration ## Run everything above
 .PHONY: demo
 demo: setup ## Warm a base image, build an example, push it, build it again, run it (as root)
 	@$(AS_ROOT) $(PYTHON) -m integration.demo
+
+.PHONY: image
+image: setup ## Build our images with our own executor, and again with one of them, in place (as root)
+	@$(AS_ROOT) $(PYTHON) -m integration.image
 
 .PHONY: bench
 bench: setup ## Compare with buildah; RUNS=3, SCENARIO=name (as root)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from integration import images
+from integration.container import Container, running_container
 from integration.programs import Build, Programs
 from integration.readers import Buildah, Podman
 from integration.world import (
@@ -80,6 +81,15 @@ def podman() -> Iterator[Podman]:
     started = Podman(Path(tempfile.mkdtemp(prefix="kaniko-", dir="/var/tmp")))
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session")
+def container(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+    """A container in which builds run in place; it sees every test's temporary files."""
+    visible = tmp_path_factory.getbasetemp().parent
+    directory = tmp_path_factory.mktemp("container")
+    with running_container(podman, directory, visible=visible) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

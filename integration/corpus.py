@@ -17,7 +17,8 @@ One TOML file for each topic, one table for each case::
 
 Other keys: ``path`` (of the Dockerfile, in the context), ``build-args``, ``target``, ``flags``
 (for both builders), ``our-flags``, ``env``, ``buildah`` (why buildah is not asked: an id, too)
-and ``fails`` (a part of our sentence; buildah has to fail as well).
+``fails`` (a part of our sentence; buildah has to fail as well) and ``in-place`` (what is otherwise
+where nothing can be mounted, by path, and why; ``fails`` has a part of the sentence there).
 The files of a table ``default`` are in the context of every case of its topic.
 ``registry.test`` and ``http.test`` stand for the servers of the run, and ``{context}`` in flags
 for the directory of the context.
@@ -165,6 +166,7 @@ class Case:
     our_flags: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     fails: str | None = None
+    in_place: Mapping[str, str] = field(default_factory=dict)
     buildah: str | None = None
     differs: Mapping[str, str] = field(default_factory=dict)
     tree: str | None = None

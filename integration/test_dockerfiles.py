@@ -27,8 +27,9 @@ from integration.compare import (
     image_of_layout,
     tree_lines,
 )
+from integration.container import EXECUTOR, Container
 from integration.corpus import Case, File, page
-from integration.programs import Finished, Programs, said
+from integration.programs import Programs, said
 from integration.readers import Buildah, output_of
 from integration.world import REPOSITORY, Registry
 
@@ -138,15 +139,31 @@ def context(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("case", _CASES, ids=str)
 def test_image_is_as_it_should_be(
-    case: Case, world: World, programs: Programs, context: Path, tmp_path: Path
+    case: Case,
+    world: World,
+    programs: Programs,
+    container: Container,
+    context: Path,
+    tmp_path: Path,
 ) -> None:
     dockerfile = File(text=world.translated(case.dockerfile))
     corpus.fill(context, {**case.files, case.path: dockerfile})
     layout = tmp_path / "layout"
-    done = _built_by_us(case, world, programs, context, layout)
+    flags = _our_flags(case, world, context)
+    done = programs.executor(*flags, f"--oci-layout-path={layout}", env=case.env, check=False)
+    placed = container.run(
+        *(EXECUTOR, "--isolation=in-place", "--insecure", "--insecure-pull"),
+        *(*flags, f"--oci-layout-path={tmp_path / 'placed'}"),
+        env=case.env,
+        check=False,
+    )
 
     if case.fails is not None:
         said(done, case.fails)
+        if "succeeds" in case.in_place:
+            assert placed.status == 0, placed.written
+        else:
+            said(placed, case.fails)
         if _is_judged(case, world):
             with pytest.raises(AssertionError, match="buildah ended with"):
                 _built_by_buildah(case, world, context)
@@ -154,6 +171,13 @@ def test_image_is_as_it_should_be(
     if done.status != 0:
         pytest.fail(done.written, pytrace=False)
     ours = image_of_layout(layout)
+    if "fails" in case.in_place:
+        said(placed, case.in_place["fails"])
+    elif placed.status != 0:
+        pytest.fail(placed.written, pytrace=False)
+    else:
+        unlike = differences(ours, image_of_layout(tmp_path / "placed"))
+        assert unlike.keys() == case.in_place.keys(), f"in place it is another image: {unlike}"
     unexpected = _unexpected(case, ours, world.base)
     assert not unexpected, "\n".join(unexpected)
     if _is_judged(case, world):
@@ -168,17 +192,13 @@ def _is_judged(case: Case, world: World) -> bool:
     return case.buildah is None
 
 
-def _built_by_us(
-    case: Case, world: World, programs: Programs, context: Path, layout: Path
-) -> Finished:
-    return programs.executor(
+def _our_flags(case: Case, world: World, context: Path) -> list[str]:
+    return [
         *(f"--context={context}", f"--dockerfile={context / case.path}"),
-        *("--no-push", "--destination=localhost/case:latest", f"--oci-layout-path={layout}"),
+        *("--no-push", "--destination=localhost/case:latest"),
         *("--cache", f"--cache-dir={world.cache}"),
         *(world.translated(flag) for flag in (*case.arguments(context), *case.our_flags)),
-        env=case.env,
-        check=False,
-    )
+    ]
 
 
 def _built_by_buildah(case: Case, world: World, context: Path) -> Image:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from integration.sandbox.workshop import busybox_root
 from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.layer import open_tar, write_layer
@@ -28,6 +27,7 @@ from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.rootfs.unpack import unpack
 from kaniko_core.sandbox.client import Sandbox, open_sandbox
 from kaniko_core.sandbox.runner import Process
+from tests.contracts.commands import busybox_root
 
 _BASE = r"""
 mkdir -p /etc /app/sub /tree/deep/er /opaque/old

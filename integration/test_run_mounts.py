@@ -17,7 +17,7 @@ import pytest
 
 from integration import readers
 from integration.programs import Build, Finished, Programs, finished, said
-from integration.sandbox.workshop import eventually
+from tests.contracts.commands import eventually
 
 _SECRET = "correct horse battery"
 _SECONDS = 60.0  # for what takes one on a machine that has nothing else to do

@@ -8,7 +8,7 @@ sandbox server starts with it.
 from __future__ import annotations
 
 import os
-from errno import EAGAIN, EINTR, EINVAL, ENOSYS
+from errno import EAGAIN, EINTR, EINVAL, ENOSYS, EPERM
 from functools import cache
 from struct import Struct
 
@@ -52,6 +52,7 @@ _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 0x1
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_HEADER = Struct("Ii")  # version, pid
@@ -215,6 +216,14 @@ def set_parent_death_signal(signal: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal)
 
 
+def adopt_orphans() -> None:
+    """Make every orphan below this process its child, as process 1 does for all others.
+
+    Source: PR_SET_CHILD_SUBREAPER(2const).
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
 def _prctl(operation: int, argument: int) -> None:
     import ctypes
 
@@ -223,8 +232,13 @@ def _prctl(operation: int, argument: int) -> None:
         _raise(None)
 
 
-def limit_capabilities(keep: Iterable[int]) -> None:
-    """Drop every capability but *keep*, from the bounding set too; none is inheritable.
+def limit_capabilities(keep: Iterable[int], *, from_bounds: bool = True) -> None:
+    """Drop every capability but *keep*; none is inheritable.
+
+    Args:
+        keep: their numbers.
+        from_bounds: whether EPERM counts when the bounding set, which a program of root gets
+            at its start, cannot be limited too.
 
     Source: capabilities(7).
     """
@@ -237,9 +251,11 @@ def limit_capabilities(keep: Iterable[int]) -> None:
             try:
                 _prctl(_PR_CAPBSET_DROP, capability)
             except OSError as error:
-                if error.errno != EINVAL:
+                if error.errno == EINVAL:
+                    break  # the kernel knows no capability of so high a number
+                if from_bounds or error.errno != EPERM:
                     raise
-                break  # the kernel knows no capability of so high a number
+                break
     with contextlib.suppress(OSError):
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     header = _CAPABILITY_HEADER.pack(_CAPABILITY_VERSION_3, 0)

@@ -1,13 +1,18 @@
 """``python -m kaniko_executor``, and what the installed ``kaniko-executor`` calls."""
 
+import os
 import sys
 
-from kaniko_core.cli import run
-from kaniko_executor.cli import app
+from kaniko_core.home import relocated
 
 
 def main() -> int:
     """Run kaniko-executor on the process's arguments and return its exit status."""
+    relocated(sys.argv, os.environ)
+    # Imported here, because a program that moves starts anew.
+    from kaniko_core.cli import run
+    from kaniko_executor.cli import app
+
     return run(app, sys.argv[1:], name="kaniko-executor")
 
 

@@ -1,13 +1,18 @@
 """``python -m kaniko_warmer``, and what the installed ``kaniko-warmer`` calls."""
 
+import os
 import sys
 
-from kaniko_core.cli import run
-from kaniko_warmer.cli import app
+from kaniko_core.home import relocated
 
 
 def main() -> int:
     """Run kaniko-warmer on the process's arguments and return its exit status."""
+    relocated(sys.argv, os.environ)
+    # Imported here, because a program that moves starts anew.
+    from kaniko_core.cli import run
+    from kaniko_warmer.cli import app
+
     return run(app, sys.argv[1:], name="kaniko-warmer")
 
 

@@ -40,7 +40,7 @@ HOMES = {
     "filelock": {"cache/", "rootfs/store.py", "builder/workspace.py"},
     "rich": {"console/live.py"},
     "typer": {"cli/", ""},
-    "os.environ": {"cli/", "registry/auth.py"},
+    "os.environ": {"cli/", "registry/auth.py", ""},
     "os.environb": set(),
     "os.getenv": set(),
     "os.fork": {"sandbox/"},

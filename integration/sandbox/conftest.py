@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from integration.sandbox.workshop import Workshop, busybox_root
+from integration.sandbox.workshop import Workshop
 from kaniko_core.sandbox.client import Sandbox, open_sandbox
+from tests.contracts.commands import busybox_root
 
 
 @pytest.fixture(scope="package")

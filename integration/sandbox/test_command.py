@@ -10,14 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from integration.sandbox.workshop import (
-    Heard,
-    Workshop,
-    process,
-)
+from integration.sandbox.workshop import Workshop, process
 from kaniko_core.errors import CommandFailed
 from kaniko_core.sandbox.client import Sandbox
 from kaniko_core.sandbox.runner import Process
+from tests.contracts.commands import Heard
 
 
 def test_a_command_sees_the_image_and_what_belongs_into_every_root(workshop: Workshop) -> None:

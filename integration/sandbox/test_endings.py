@@ -12,14 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from integration.sandbox.workshop import (
-    Workshop,
-    eventually,
-    process,
-    processes_with,
-)
+from integration.sandbox.workshop import Workshop, process
 from kaniko_core.errors import SandboxError
 from kaniko_core.sandbox.client import open_sandbox, probe
+from tests.contracts.commands import eventually, processes_with
 
 _PROJECT = Path(__file__).parents[2]
 

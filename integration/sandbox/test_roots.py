@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from integration.sandbox.workshop import (
-    Heard,
-    Workshop,
-    process,
-)
+from integration.sandbox.workshop import Workshop, process
 from kaniko_core.errors import CommandFailed, DiskError, SandboxError
 from kaniko_core.sandbox.client import Sandbox
 from kaniko_core.sandbox.runner import BindMount, FileMount, TmpfsMount
+from tests.contracts.commands import Heard
 
 
 def test_nothing_of_the_surroundings_is_a_change(workshop: Workshop) -> None:

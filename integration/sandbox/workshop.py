@@ -2,45 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kaniko_core.sandbox.client import Mounted, Sandbox
 from kaniko_core.sandbox.runner import Mount, Process
-
-
-@dataclass
-class Heard:
-    """An output that remembers."""
-
-    stdout: bytes = b""
-    stderr: bytes = b""
-    pieces: list[tuple[bytes, bool]] = field(default_factory=list)
-
-    def __call__(self, data: bytes, is_stderr: bool, /) -> None:
-        self.pieces.append((data, is_stderr))
-        if is_stderr:
-            self.stderr += data
-        else:
-            self.stdout += data
-
-
-def busybox_root(root: Path) -> None:
-    """Make the directory *root* a root with nothing but busybox in /bin."""
-    program = shutil.which("busybox")
-    assert program is not None
-    root.chmod(0o755)
-    (root / "bin").mkdir()
-    shutil.copy(program, root / "bin/busybox")
-    for name in subprocess.run([program, "--list"], check=True, capture_output=True).stdout.split():
-        link = root / "bin" / name.decode()
-        if not link.exists():
-            link.symlink_to("busybox")
+from tests.contracts.commands import Heard
 
 
 @dataclass
@@ -65,42 +34,22 @@ class Workshop:
         *argv: str,
         mounts: tuple[Mount, ...] = (),
         lowers: list[Path] | None = None,
-        **how: object,
+        **how: Any,
     ) -> Heard:
         heard = Heard()
         with self.mount(*mounts, lowers=lowers) as root:
             self.sandbox.run(process(*argv, **how), root, heard)
         return heard
 
-    def shell(self, script: str, **how: object) -> str:
+    def shell(self, script: str, **how: Any) -> str:
         return self.run("/bin/sh", "-c", script, **how).stdout.decode()
 
     def changed(self) -> list[str]:
         return sorted(str(p.relative_to(self.upper)) for p in self.upper.rglob("*"))
 
 
-def process(*argv: str, **how: object) -> Process:
-    return Process(argv, env=("PATH=/bin", "HOME=/root"), **how)  # type: ignore[arg-type]
-
-
-def processes_with(text: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if text.encode() in command:
-                found.append(int(entry.name))
-    return found
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def process(*argv: str, **how: Any) -> Process:
+    return Process(argv, env=("PATH=/bin", "HOME=/root"), **how)
 
 
 class UserNamespace:

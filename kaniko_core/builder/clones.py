@@ -22,6 +22,7 @@ def clone(source: bytes, target: bytes) -> None:
     Raises:
         OSError: something cannot be read or made; what was made until then stays.
     """
+    top: os.stat_result | None = None
     first_names: dict[tuple[int, int], bytes] = {}
     directories: list[tuple[bytes, bytes, os.stat_result]] = []
     waiting = [(source, target)]
@@ -29,10 +30,12 @@ def clone(source: bytes, target: bytes) -> None:
         old, new = waiting.pop()
         status = os.lstat(old)
         if stat.S_ISDIR(status.st_mode):
-            names = os.listdir(old)  # before a target in the source itself is among them
+            if top is not None and os.path.samestat(status, top):
+                continue  # the target is in the source
             os.mkdir(new, 0o700)  # noqa: PTH102 - no Path has bytes
+            top = top or os.lstat(new)
             directories.append((old, new, status))
-            waiting += ((old + b"/" + name, new + b"/" + name) for name in names)
+            waiting += ((old + b"/" + name, new + b"/" + name) for name in os.listdir(old))
             continue
         if status.st_nlink > 1:
             first = first_names.setdefault((status.st_dev, status.st_ino), new)

@@ -48,7 +48,6 @@ class _Directory:
     """A directory of the source that is being copied.
 
     Attributes:
-        host: where this process finds it.
         source: its name in the origin, which .dockerignore speaks of.
         relative: its name below the directory that was named, which the flags speak of.
         name: what it becomes.
@@ -57,7 +56,6 @@ class _Directory:
         implied: whether the flags ask for something in it, but not for itself.
     """
 
-    host: bytes
     source: bytes
     relative: bytes
     name: bytes
@@ -98,8 +96,7 @@ class FileCopier:
 
     def contents(self, match: Match, name: bytes) -> None:
         """Put everything in the directory that *match* is into the directory *name*."""
-        host = self.origin.root.host_path(match.resolved)
-        top = _Directory(host, match.resolved, b"", name, None, None)
+        top = _Directory(match.resolved, b"", name, None, None)
         waiting = [(top, self._children(top))]
         # Not recursive: trees can be deeper than Python's stack.
         while waiting:
@@ -113,8 +110,8 @@ class FileCopier:
                 waiting.append((directory, self._children(directory)))
 
     def _children(self, directory: _Directory) -> Iterator[os.DirEntry[bytes]]:
-        with reading(self.origin, directory.source), os.scandir(directory.host) as found:
-            return iter(sorted(found, key=_name))
+        with reading(self.origin, directory.source):
+            return iter(sorted(self.origin.root.scan(directory.source), key=_name))
 
     def _child(self, into: _Directory, child: os.DirEntry[bytes]) -> _Directory | None:
         """Put *child*, or return it where it is a directory to look into."""
@@ -140,7 +137,7 @@ class FileCopier:
         if entry is not None:
             self._change(entry)
         implied = any(patterns is not self.origin.ignore for patterns, _ in left_out)
-        directory = _Directory(child.path, source, relative, name, entry, into, implied)
+        directory = _Directory(source, relative, name, entry, into, implied)
         if not left_out:
             self._make(directory)
         return directory

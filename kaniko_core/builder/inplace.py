@@ -29,6 +29,7 @@ from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.changeset import by_component
+from kaniko_core.rootfs.covered import mark_foreign
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.sandbox.inplace import InPlaceRunner, open_in_place
 from kaniko_core.sandbox.runner import BindMount, Mount, Process
@@ -237,6 +238,7 @@ class InPlaceTrees:
         root = self._premises.root
         if self._active is not None:
             self._active.move_to(self._active.stash)
+        mark_foreign(root, place.rules)
         self._active = place
         place.move_to(root)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,26 +134,18 @@ class Place:
         Raises:
             DiskError: something cannot be moved.
         """
-        status = self.root.stat()
         move_contents(self.root, root, self.rules)
-        become(root, status)
         self.root = root
 
     def _aliases(self) -> dict[bytes, bytes]:
         """Return the directories that stand where the image has links, and where those lead."""
         found = {}
         with CoveredRootfs(self.root, self.rules, self.shadow) as view:
-            for path in sorted({p for c in self.rules.covered for p in _above(c)}):
+            for path in sorted(self.rules.sheltering - {b""}):
                 link = self.shadow / os.fsdecode(path)
                 if link.is_symlink():
                     found[path] = view.resolve(path)
         return found
-
-
-def become(directory: Path, status: os.stat_result) -> None:
-    """Give *directory* the mode and times of *status*."""
-    directory.chmod(stat.S_IMODE(status.st_mode))
-    os.utime(directory, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 @contextmanager
@@ -164,9 +155,3 @@ def _time_kept(root: Path) -> Iterator[None]:
     yield
     if root.stat().st_mtime_ns >= begun:
         os.utime(root, ns=(0, 0))
-
-
-def _above(path: bytes) -> Iterable[bytes]:
-    while b"/" in path:
-        path = path.rpartition(b"/")[0]
-        yield path

@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from errno import EBUSY, EEXIST, ENOENT, ENOTDIR, ENOTEMPTY, EXDEV
+from functools import partial
 from pathlib import Path
 
 from kaniko_core.builder.standins import StandIn, is_lent, stand_in
@@ -22,11 +23,13 @@ from kaniko_core.errors import KanikoError, SandboxError, disk_errors
 from kaniko_core.rootfs.ignore import IgnoreRules
 from kaniko_core.rootfs.moving import move_contents, remove
 from kaniko_core.rootfs.tree import Rootfs
-from kaniko_core.sandbox.runner import Mount
+from kaniko_core.sandbox.runner import FileMount, Mount
 
 _HIDDEN = ".kaniko-aside-"
 _PARENT_MODE = 0o755
+_EXECUTABLE = 0o111
 _NO_RULES = IgnoreRules()
+_MERGED = frozenset({ENOTEMPTY, EEXIST})
 # What keeps a directory: it is not empty, or gone, or no directory any more.
 _STAYS = frozenset({ENOTEMPTY, EEXIST, ENOENT, ENOTDIR, EBUSY})
 
@@ -97,8 +100,7 @@ class _Directory:
         if self.placed and self.after and self.after.st_mtime_ns != self.placed.st_mtime_ns:
             times = self.after  # the command changed it
         try:
-            if os.fstat(self.fd).st_nlink:
-                os.utime(self.fd, ns=(times.st_atime_ns, times.st_mtime_ns))
+            os.utime(self.fd, ns=(times.st_atime_ns, times.st_mtime_ns))
         finally:
             os.close(self.fd)
 
@@ -118,11 +120,13 @@ class _Swap:
 
     def place(self, mount: Mount, stack: ExitStack) -> None:
         """Put *mount* where it belongs; *stack* undoes that."""
-        name = self._tree.resolve(mount.target)
+        name, rules = self._tree.resolve(mount.target), self._rules
         self._check(name, mount.target)
         self._count += 1
         with disk_errors("put a mount at", mount.target):
             stand = stand_in(mount)
+            if isinstance(mount, FileMount) and mount.mode & _EXECUTABLE and rules.covers(name):
+                stand = replace(stand, make=partial(self._elsewhere, stand.make))
             parent = self._parent(name, stack)
             place = _Place(parent.fd, name.rpartition(b"/")[2], self._aside / str(self._count))
             status = place.status()
@@ -130,11 +134,17 @@ class _Swap:
                 _refuse_other_kind(mount.target, status, stand)
                 self.disturbed.add(name)
             stack.callback(place.undo, mount.target)
-            if status is not None and place.park():
-                self.disturbed.update(_names_below(place.parked, name))
+            if status is not None and (moved := place.park()) is not None:
+                self.disturbed.update(_names_below(moved, name))
             place.put(stand.make)
             if is_lent(mount):
                 self._lent.append(self._tree.resolve(mount.target))
+
+    def _elsewhere(self, make: Callable[[bytes], None], path: bytes) -> None:
+        """Have *make* make a program where programs can be executed, which in /dev they cannot."""
+        program = os.fsencode(self._aside / f"{self._count}-program")
+        make(program)
+        os.symlink(program, path)  # noqa: PTH211 - no Path has bytes
 
     def look(self) -> None:
         """Remember the directories as the command will find them."""
@@ -158,6 +168,8 @@ class _Swap:
             return
         rules = self._rules
         if rules.covers(name):
+            if not os.path.lexists(self._path(name)):
+                return  # a program of a here-document, in /dev: nothing has to go for it
             stays = next(path for path in _upwards(name) if path in rules.covered)
         elif rules.shelters(name):
             stays = min(path for path in rules.covered if path.startswith(name + b"/"))
@@ -200,84 +212,85 @@ class _Swap:
 
 @dataclass(slots=True)
 class _Place:
-    """One name in a directory, with what was there moved to *parked*."""
+    """One name in an open directory; *parked* is where what is there goes, if it can."""
 
     directory: int
     name: bytes
     parked: Path
-    original: os.stat_result | None = None
-    hidden: bytes = b""
+    occupied: bool = False
     filled: bool = False
 
     def status(self) -> os.stat_result | None:
         """Return the status of what is there; None for nothing."""
         try:
-            return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
+            return self._path.lstat()
         except FileNotFoundError:
             return None
 
-    def park(self) -> bool:
-        """Move what is there out of the way; return whether that was only possible one by one."""
-        self.original = self.status()
-        try:
-            os.rename(self.name, self.parked, src_dir_fd=self.directory)
-        except OSError as error:
-            if error.errno != EXDEV:
-                raise
-        else:
-            return False
-        hidden = _HIDDEN + self.parked.name
-        self.hidden = hidden.encode()
-        try:
-            self._rename(self.name, self.hidden)
-        except OSError as error:
-            if error.errno != EXDEV:
-                raise
-        else:
-            return False
+    def park(self) -> Path | None:
+        """Move what is there out of the way.
+
+        Return the directory where its contents are now, if they had to be moved one by one.
+        """
+        self.occupied = True
+        if _renamed(self._path, self.parked) or _renamed(self._path, self._hidden):
+            return None
         # A directory of an overlay's lower layers: what is in it can be renamed.
-        self.hidden = b""
-        self.parked.mkdir()
-        move_contents(self._path(), self.parked, _NO_RULES)
-        os.rmdir(self.name, dir_fd=self.directory)
-        return True
+        self._hidden.mkdir()
+        move_contents(self._path, self._hidden, _NO_RULES)
+        self._path.rmdir()
+        return self._hidden
 
     def put(self, make: Callable[[bytes], None]) -> None:
         """Have *make* make something there."""
         self.filled = True
-        make(os.fsencode(self._path()))
+        make(os.fsencode(self._path))
 
     def undo(self, target: str) -> None:
         """Bring back what was there, in the place of whatever is there now."""
-        if os.fstat(self.directory).st_nlink == 0:
-            return  # the command removed the directory, and with it what was there
         with disk_errors("take a mount away from", target):
             if self.filled:
-                remove(self._path())
-            if self.original is None:
+                remove(self._path)
+            if not self.occupied:
                 return
-            if self.hidden:
-                with suppress(FileNotFoundError):
-                    self._rename(self.hidden, self.name)
-            elif os.path.lexists(self.parked):
-                self._bring_back()
+            for parked in (self.parked, self._hidden):
+                if os.path.lexists(parked):
+                    self._bring_back(parked)
 
-    def _bring_back(self) -> None:
+    def _bring_back(self, parked: Path) -> None:
         try:
-            os.rename(self.parked, self.name, dst_dir_fd=self.directory)
+            parked.rename(self._path)
+        except FileNotFoundError:
+            # The command removed the directory, and with it what was there.
+            remove(parked)
         except OSError as error:
-            if error.errno not in {EXDEV, ENOTEMPTY, EEXIST}:
+            if error.errno not in _MERGED:
                 raise
-            with suppress(FileExistsError):
-                os.mkdir(self.name, dir_fd=self.directory)
-            move_contents(self.parked, self._path(), _NO_RULES)
-            self.parked.rmdir()
+            # It was being moved one by one when something ended that.
+            move_contents(parked, self._path, _NO_RULES)
+            parked.rmdir()
 
-    def _rename(self, source: bytes, target: bytes) -> None:
-        os.rename(source, target, src_dir_fd=self.directory, dst_dir_fd=self.directory)
-
+    @property
     def _path(self) -> Path:
-        return Path(f"/proc/self/fd/{self.directory}") / os.fsdecode(self.name)
+        return self._beside(os.fsdecode(self.name))
+
+    @property
+    def _hidden(self) -> Path:
+        return self._beside(_HIDDEN + self.parked.name)
+
+    def _beside(self, name: str) -> Path:
+        return Path(f"/proc/self/fd/{self.directory}") / name
+
+
+def _renamed(source: Path, target: Path) -> bool:
+    """Rename *source*; return whether it could be: not to another file system."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != EXDEV:
+            raise
+        return False
+    return True
 
 
 def _refuse_other_kind(target: str, status: os.stat_result, stand: StandIn) -> None:

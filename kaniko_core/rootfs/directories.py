@@ -3,19 +3,27 @@
 Names in a layer are resolved here, one component at a time and relative to an open directory,
 so that nothing in an archive can lead out of the tree: not ``..``, not a symbolic link, absolute
 or relative, not one that the same archive made a moment ago.
+
+A tree may have covered places (`ignore.py`). What a layer has there is in a second directory,
+the shadow, under the same name; so is whatever but a directory it has where the tree must keep a
+directory because something covered is in it. Such a thing is *displaced*: names that lead
+through it go where it says, not into the directory that stays.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
+from contextlib import suppress
+from dataclasses import dataclass
 from errno import ELOOP, ENOENT, ENOTDIR
 
 from kaniko_core.errors import ContentError
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.tarheader import readable
 from kaniko_core.rootfs.beneath import Beneath, Whiteouts
+from kaniko_core.rootfs.descent import delete, names_in
+from kaniko_core.rootfs.ignore import IgnoreRules
 from kaniko_core.rootfs.tree import MOST_LINKS, file_entry
 
 # Directories kept open. Several layers are unpacked at once, and 1024 is a common limit.
@@ -24,20 +32,36 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Nobody else may look in before the layer's own mode is set.
 _NEW = 0o700
 _IMPLIED_MODE = 0o755
+_NOTHING = IgnoreRules()
 
 
 class Directory:
-    """An open directory, and where it really is: relative to the root, without links."""
+    """An open directory, and where it really is: relative to the root, without links.
 
-    __slots__ = ("fd", "path")
+    Attributes:
+        root: the file descriptor that its path begins at: the tree's, or the shadow's.
+        sheltering: something covered is below it, and some of its names are in the shadow.
+    """
 
-    def __init__(self, fd: int, path: bytes) -> None:
+    __slots__ = ("fd", "path", "root", "sheltering")
+
+    def __init__(self, fd: int, path: bytes, root: int, *, sheltering: bool = False) -> None:
         self.fd = fd
         self.path = path
+        self.root = root
+        self.sheltering = sheltering
 
     def child(self, name: bytes) -> bytes:
         """Return where the entry *name* of this directory is."""
         return self.path + b"/" + name if self.path else name
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """Which places of the tree are not ours, and the open directory that stands in for them."""
+
+    rules: IgnoreRules
+    shadow: int
 
 
 class Directories:
@@ -50,8 +74,14 @@ class Directories:
         pending: metadata still to be set, by real path.
     """
 
-    def __init__(self, root: int, whiteouts: Whiteouts, beneath: Beneath) -> None:
-        self._root = Directory(root, b"")
+    def __init__(
+        self, root: int, whiteouts: Whiteouts, beneath: Beneath, cover: Cover | None = None
+    ) -> None:
+        self._rules = cover.rules if cover is not None else _NOTHING
+        self._root = Directory(root, b"", root, sheltering=self._rules.shelters(b""))
+        shadow = cover.shadow if cover is not None else root
+        self._shadow = Directory(shadow, b"", shadow)
+        self._twins: dict[bytes, Directory] = {}
         self._whiteouts = whiteouts
         self._beneath = beneath
         self._open: dict[bytes, Directory] = {b"": self._root}
@@ -63,7 +93,10 @@ class Directories:
         """Close every directory but the root."""
         for fd in {directory.fd for directory in self._open.values()} - {self._root.fd}:
             os.close(fd)
+        for twin in self._twins.values():
+            os.close(twin.fd)
         self._open = {b"": self._root}
+        self._twins.clear()
         self._followed.clear()
 
     def open(self, path: bytes) -> Directory:
@@ -98,7 +131,7 @@ class Directories:
             child = self._open.get(real)
             if child is None or child.path != real:
                 try:
-                    child = Directory(os.open(name, _OPEN, dir_fd=here.fd), real)
+                    child = self._opened(self.side(here, name), name)
                 except OSError as error:
                     if error.errno not in {ENOENT, ELOOP, ENOTDIR}:
                         raise
@@ -110,14 +143,50 @@ class Directories:
     def make(self, parent: Directory, name: bytes, entry: Entry) -> None:
         """Make the directory *name*, or keep the one that is there; what else is there goes."""
         real = parent.child(name)
+        at = self.side(parent, name).fd
         try:
-            os.mkdir(name, _NEW, dir_fd=parent.fd)
+            os.mkdir(name, _NEW, dir_fd=at)
         except FileExistsError:
-            status = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
+            status = os.stat(name, dir_fd=at, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
                 self._replace(parent, name, real)
         self.pending[real] = entry
         self.made(real)
+
+    def side(self, parent: Directory, name: bytes) -> Directory:
+        """Return the open directory in which *name* of *parent* is: that one, or its shadow's."""
+        if not parent.sheltering:
+            return parent
+        real = parent.child(name)
+        if self._rules.covers(real) or self._displaced(parent, name, real):
+            return self._twin(parent)
+        return parent
+
+    def room(self, parent: Directory, name: bytes) -> Directory:
+        """Return the open directory for a new *name* of *parent* that is to be no directory.
+
+        What comes in the place of a sheltering directory is displaced. The directory is emptied,
+        or made: also where nothing covered is in it now, as in a tree that has been moved aside.
+        """
+        if not parent.sheltering:
+            return parent
+        path, real = parent.path, parent.child(name)
+        if self._rules.covers(real):
+            return self._twin(parent)
+        if not self._rules.shelters(real):
+            return parent
+        self.remove(parent, name)
+        parent = self.open(path)
+        with suppress(FileExistsError):
+            os.mkdir(name, _IMPLIED_MODE, dir_fd=parent.fd)
+        return self._twin(parent)
+
+    def names(self, directory: Directory) -> list[bytes]:
+        """Return the names in *directory*, and in its shadow."""
+        found = names_in(directory.fd)
+        if directory.sheltering:
+            found = list({*found, *names_in(self._twin(directory).fd)})
+        return found
 
     def made(self, real: bytes) -> None:
         """Note that the layer has something of its own at *real*, where a link may have led on.
@@ -141,12 +210,22 @@ class Directories:
             self.close()
 
     def remove(self, parent: Directory, name: bytes) -> bool:
-        """Remove *name* with everything in it; return whether *parent* must be opened again."""
+        """Remove *name* with everything in it; return whether *parent* must be opened again.
+
+        What is covered stays, and the directories that it is in.
+        """
         real = parent.child(name)
+        if parent.sheltering:
+            if self._rules.shelters(real) and not self._rules.covers(real):
+                delete(name, self._twin(parent).fd, real, _NOTHING, _refuse)
+                delete(name, parent.fd, real, self._rules, _refuse)
+                self._forget(real)
+                return True
+            parent = self.side(parent, name)
         try:
             os.unlink(name, dir_fd=parent.fd)
         except IsADirectoryError:
-            shutil.rmtree(os.fsdecode(name), dir_fd=parent.fd)
+            delete(name, parent.fd, real, _NOTHING, _refuse)
             self._forget(real)
             return True
         if real in self._followed:
@@ -200,22 +279,29 @@ class Directories:
 
     def _enter(self, parent: Directory, name: bytes, *, make: bool) -> Directory | bytes:
         """Return the directory *name* of *parent*, or the target where it is a symbolic link."""
-        real = parent.child(name)
+        real, at = parent.child(name), self.side(parent, name)
         try:
-            return Directory(os.open(name, _OPEN, dir_fd=parent.fd), real)
+            return self._opened(at, name)
         except FileNotFoundError:
-            return self._imply(parent, name, make=make)
+            return self._imply(at, name, make=make)
         except OSError as error:
             if error.errno not in {ELOOP, ENOTDIR}:
                 raise
-        status = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
+        status = os.stat(name, dir_fd=at.fd, follow_symlinks=False)
         if stat.S_ISLNK(status.st_mode):
-            return os.readlink(name, dir_fd=parent.fd)
+            return os.readlink(name, dir_fd=at.fd)
         if not make:
             raise FileNotFoundError(real)
         self._replace(parent, name, real)
         self.pending[real] = _implied(real)
-        return Directory(os.open(name, _OPEN, dir_fd=parent.fd), real)
+        return self._opened(self.side(parent, name), name)
+
+    def _opened(self, at: Directory, name: bytes) -> Directory:
+        real = at.child(name)
+        fd = os.open(name, _OPEN, dir_fd=at.fd)
+        # Inside the shadow everything is the shadow's, also where one mount is below another.
+        sheltering = at.sheltering and self._rules.shelters(real)
+        return Directory(fd, real, at.root, sheltering=sheltering)
 
     def _imply(self, parent: Directory, name: bytes, *, make: bool) -> Directory | bytes:
         """Make a directory that the layer has no entry for, like the one beneath."""
@@ -232,19 +318,45 @@ class Directories:
             entry = _implied(real)
         os.mkdir(name, _NEW, dir_fd=parent.fd)
         self.pending[real] = entry
-        return Directory(os.open(name, _OPEN, dir_fd=parent.fd), real)
+        return self._opened(parent, name)
 
     def _replace(self, parent: Directory, name: bytes, real: bytes) -> None:
         """Put a new directory in the place of something else that the layer had there."""
-        os.unlink(name, dir_fd=parent.fd)
-        os.mkdir(name, _NEW, dir_fd=parent.fd)
+        at = self.side(parent, name)
+        os.unlink(name, dir_fd=at.fd)
+        if at is not parent and not self._rules.covers(real):
+            # It was displaced. The directory that had to stay counts again, as an empty one.
+            delete(name, parent.fd, real, self._rules, _refuse)
+            with suppress(FileExistsError):
+                os.mkdir(name, _NEW, dir_fd=parent.fd)
+            return
+        os.mkdir(name, _NEW, dir_fd=at.fd)
         if self._whiteouts is not Whiteouts.APPLY:
             # A whiteout, or a file that hid a directory beneath: the new one begins empty.
             fd = os.open(name, _OPEN, dir_fd=parent.fd)
             try:
-                self.make_opaque(Directory(fd, real))
+                self.make_opaque(Directory(fd, real, self._root.fd))
             finally:
                 os.close(fd)
+
+    def _displaced(self, parent: Directory, name: bytes, real: bytes) -> bool:
+        if not self._rules.shelters(real):
+            return False
+        status = status_of(self._twin(parent), name)
+        return status is not None and not stat.S_ISDIR(status.st_mode)
+
+    def _twin(self, directory: Directory) -> Directory:
+        """Return the directory of the shadow that stands in for *directory*."""
+        here = self._shadow
+        for name in directory.path.split(b"/") if directory.path else ():
+            real = here.child(name)
+            child = self._twins.get(real)
+            if child is None:
+                with suppress(FileExistsError):
+                    os.mkdir(name, _IMPLIED_MODE, dir_fd=here.fd)
+                child = self._twins[real] = self._opened(here, name)
+            here = child
+        return here
 
 
 def status_of(directory: Directory, name: bytes) -> os.stat_result | None:
@@ -253,6 +365,10 @@ def status_of(directory: Directory, name: bytes) -> os.stat_result | None:
         return os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def _refuse(_: bytes, error: OSError) -> None:
+    raise error
 
 
 def _implied(real: bytes) -> Entry:

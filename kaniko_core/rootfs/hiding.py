@@ -139,9 +139,9 @@ class Deletions:
         self._added.add(real)
 
     def remove(self, parent: Directory, name: bytes) -> None:
-        """Delete *name*, but for what the layer has added in it."""
+        """Delete *name*, but for what is covered, and what the layer has added in it."""
         real = parent.child(name)
-        status = status_of(parent, name)
+        status = status_of(self._directories.side(parent, name), name)
         if status is None:
             return
         if real not in self._added:
@@ -150,11 +150,11 @@ class Deletions:
             self.empty(self._directories.open(real))
 
     def empty(self, directory: Directory) -> None:
-        """Delete what *directory* has, but for what the layer has added."""
+        """Delete what *directory* has, but for what is covered, and what the layer has added."""
         path = directory.path
-        for name in os.listdir(directory.fd):
+        for name in self._directories.names(directory):
             # Each deletion may close what is open.
-            self.remove(self._directories.open(path), os.fsencode(name))
+            self.remove(self._directories.open(path), name)
 
     def finish(self) -> None:
         """Do nothing: what was deleted is gone."""

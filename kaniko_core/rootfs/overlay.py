@@ -25,6 +25,7 @@ from pathlib import Path
 
 from kaniko_core.errors import disk_errors
 from kaniko_core.oci.entry import Entry, Kind
+from kaniko_core.rootfs.changeset import hard_link
 from kaniko_core.rootfs.tree import Rootfs, file_entry
 
 _OPAQUE = (b"trusted.overlay.opaque", b"user.overlay.opaque")
@@ -122,7 +123,7 @@ class _Walk:
         if status.st_nlink > 1:
             first = self.links.setdefault((status.st_dev, status.st_ino), name)
             if first != name:
-                return [_hard_link(entry, first)]
+                return [hard_link(entry, first)]
         elif known and self._same(entry, status):
             return []
         return [entry]
@@ -170,18 +171,6 @@ def _what(status: os.stat_result) -> tuple[int, ...]:
         status.st_mtime_ns,
         status.st_size,
         status.st_rdev,
-    )
-
-
-def _hard_link(entry: Entry, first: bytes) -> Entry:
-    return Entry(
-        entry.name,
-        Kind.HARDLINK,
-        mode=entry.mode,
-        uid=entry.uid,
-        gid=entry.gid,
-        mtime_ns=entry.mtime_ns,
-        link=first,
     )
 
 

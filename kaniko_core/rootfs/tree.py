@@ -11,7 +11,20 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import ELOOP, ENODATA, ENOENT, ENOSYS, ENOTDIR, ENOTSUP, EPERM
+from errno import (
+    E2BIG,
+    EACCES,
+    EINVAL,
+    ELOOP,
+    ENODATA,
+    ENOENT,
+    ENOSPC,
+    ENOSYS,
+    ENOTDIR,
+    ENOTSUP,
+    EPERM,
+    ERANGE,
+)
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -43,6 +56,8 @@ _HOST_XATTRS = (
     b"trusted.overlay.",
     b"user.overlay.",
 )
+# The file system has no such attributes, no room for them, or they are not for us to set.
+XATTR_REFUSED = frozenset({ENOTSUP, EPERM, EACCES, EINVAL, E2BIG, ERANGE, ENOSPC})
 _MISSING = frozenset({ENOENT, ENOTDIR})
 
 
@@ -121,7 +136,7 @@ class Rootfs:
         Raises:
             DiskError: it is no directory, or cannot be read.
         """
-        with _reading(path):
+        with reading(path):
             fd = self._open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 return sorted(os.fsencode(name) for name in os.listdir(fd))
@@ -134,7 +149,7 @@ class Rootfs:
         Raises:
             DiskError: it is none.
         """
-        with _reading(path):
+        with reading(path):
             fd = self._open(path, os.O_PATH | os.O_NOFOLLOW)
             try:
                 return os.readlink(b"", dir_fd=fd)
@@ -147,7 +162,7 @@ class Rootfs:
         Raises:
             DiskError: it is not there, no regular file, or cannot be read.
         """
-        with _reading(path):
+        with reading(path):
             # Without O_NONBLOCK a FIFO would wait for its writer.
             fd = self._open(path, os.O_RDONLY | os.O_NONBLOCK)
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -161,7 +176,7 @@ class Rootfs:
         Raises:
             DiskError: it is not there, or cannot be read.
         """
-        with _reading(path):
+        with reading(path):
             return extended_attributes(self.host_path(self.resolve_parent(path)))
 
     def host_path(self, relative: bytes) -> bytes:
@@ -201,14 +216,14 @@ class Rootfs:
         Raises:
             DiskError: its link or attributes cannot be read.
         """
-        with _reading(path):
+        with reading(path):
             return file_entry(path if name is None else name, status, self.host_path(path))
 
     def _children(self, directory: bytes) -> list[tuple[bytes, os.stat_result]]:
         found = []
         start = directory + b"/" if directory else b""
-        with _reading(directory), os.scandir(self._prefix + directory) as children:
-            for child in children:
+        with reading(directory):
+            for child in self.scan(directory):
                 try:
                     status = child.stat(follow_symlinks=False)
                 except FileNotFoundError:
@@ -216,6 +231,15 @@ class Rootfs:
                 found.append((start + child.name, status))
         found.sort()
         return found
+
+    def scan(self, directory: bytes) -> list[os.DirEntry[bytes]]:
+        """Return what is in *directory*, which is resolved already, in no order.
+
+        Raises:
+            OSError: it is no directory, or cannot be read.
+        """
+        with os.scandir(self._prefix + directory) as children:
+            return list(children)
 
     def _status(self, path: str | bytes, flags: int) -> os.stat_result | None:
         try:
@@ -339,7 +363,8 @@ def extended_attributes(host_path: bytes) -> dict[bytes, bytes]:
 
 
 @contextmanager
-def _reading(path: str | bytes) -> Iterator[None]:
+def reading(path: str | bytes) -> Iterator[None]:
+    """Translate any OSError inside the block: *path* of the tree cannot be read."""
     try:
         yield
     except OSError as error:

@@ -2,7 +2,8 @@
 
     of its own   an overlayfs lower directory; whiteouts become overlayfs's, and what the layer
                  takes for granted (parent directories, targets of hard links) is copied up
-    onto         a tree that holds the layers beneath; whiteouts delete
+    onto         a tree that holds the layers beneath; whiteouts delete. What others have in the
+                 tree is left alone, and a second tree, the shadow, gets what the layer has there
 
 Directories get their owner, mode, attributes and time when everything else is in place: before,
 they would pass a group on to their files, refuse them, or lose their time to them.
@@ -13,19 +14,21 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from errno import E2BIG, EACCES, EINVAL, ENOSPC, ENOTSUP, EPERM, ERANGE
+from errno import EBUSY, EISDIR, EPERM
 from pathlib import Path
 from typing import BinaryIO
 
-from kaniko_core.errors import ContentError, DiskError, disk_error
+from kaniko_core.errors import ContentError, DiskError, disk_error, disk_errors
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.tarheader import readable
 from kaniko_core.oci.tarreader import TarReader
 from kaniko_core.rootfs.beneath import Beneath, Found, Whiteouts, is_whiteout
-from kaniko_core.rootfs.directories import Directories, Directory, status_of
+from kaniko_core.rootfs.directories import Cover, Directories, Directory, status_of
 from kaniko_core.rootfs.hiding import Deletions, Hiding, Marks
-from kaniko_core.rootfs.tree import file_entry
+from kaniko_core.rootfs.ignore import IgnoreRules
+from kaniko_core.rootfs.tree import XATTR_REFUSED, file_entry
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _COPIED = 8 << 20  # bytes that the kernel copies per call
@@ -37,8 +40,11 @@ _NODES = {
 }
 # overlayfs would take them for its own.
 _OVERLAY_XATTRS = (b"trusted.overlay.", b"user.overlay.")
-# The file system has no such attributes, no room for them, or they are not for us to set.
-_XATTR_REFUSED = frozenset({ENOTSUP, EPERM, EACCES, EINVAL, E2BIG, ERANGE, ENOSPC})
+_HINTS = {
+    EPERM: "owners and devices take root; so do files that are not this user's",
+    EBUSY: "something is mounted there since the build began, or the kernel uses it",
+}
+_NOTHING = IgnoreRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ def unpack(
     *,
     whiteouts: Whiteouts,
     below: Callable[[], Sequence[Path]] = tuple,
+    covered: IgnoreRules = _NOTHING,
+    shadow: Path | None = None,
 ) -> Unpacked:
     """Unpack the uncompressed *tar* of a layer into *directory*, which exists.
 
@@ -77,38 +85,65 @@ def unpack(
         below: gives the unpacked directories of the layers beneath, topmost first. Called at
             most once, when the layer takes something in them for granted, or at the end when it
             has whiteouts; may block.
+        covered: what must stay as it is, whatever the layer has; only for ``Whiteouts.APPLY``.
+        shadow: gets what the layer has at covered paths, and whatever but a directory it has
+            where something covered keeps a directory from being replaced. Needed with *covered*;
+            the same for every layer of a tree, empty at the first; made where it is missing.
 
     Raises:
         ContentError: the archive is damaged, or links to what is not there.
         UnsafeEntry: a name could leave *directory*.
         DiskError: the disk refused, or this process may not do what the layer asks for.
     """
+    with ExitStack() as stack:
+        root = _opened(directory, stack)
+        cover = None
+        if covered.covered:
+            assert shadow is not None and whiteouts is Whiteouts.APPLY
+            with disk_errors("make", shadow):
+                shadow.mkdir(parents=True, exist_ok=True)
+            cover = Cover(covered, _opened(shadow, stack))
+            if covered.covers(b""):
+                root = cover.shadow
+        unpacker = _Unpacker(root, whiteouts, Beneath(below, whiteouts), cover)
+        stack.callback(unpacker.close)
+        try:
+            return unpacker.unpack(TarReader(tar))
+        except OSError as error:
+            doing = f"unpack /{readable(unpacker.current)} into"
+            failure = disk_error(error, doing, directory)
+            failure.hint = _HINTS.get(error.errno or 0, failure.hint)
+            raise failure from error
+
+
+def _opened(directory: Path, stack: ExitStack) -> int:
+    """Return a file descriptor of *directory*, which *stack* closes."""
     try:
-        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise disk_error(error, "unpack a layer into", directory) from error
-    unpacker = _Unpacker(root, whiteouts, Beneath(below, whiteouts))
-    try:
-        return unpacker.unpack(TarReader(tar))
-    except OSError as error:
-        doing = f"unpack /{readable(unpacker.current)} into"
-        failure = disk_error(error, doing, directory)
-        if error.errno == EPERM:
-            failure.hint = "owners and devices take root; so do files that are not this user's"
-        raise failure from error
-    finally:
-        unpacker.close()
-        os.close(root)
+    stack.callback(os.close, fd)
+    return fd
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The target of a hard link: its real path, from the open directory *root*."""
+
+    root: int
+    path: bytes
 
 
 class _Unpacker:
     """One layer being unpacked; *current* is the name of the entry, for messages."""
 
-    def __init__(self, root: int, whiteouts: Whiteouts, beneath: Beneath) -> None:
+    def __init__(
+        self, root: int, whiteouts: Whiteouts, beneath: Beneath, cover: Cover | None
+    ) -> None:
         self._root = root
         self._whiteouts = whiteouts
         self._beneath = beneath
-        self._directories = Directories(root, whiteouts, beneath)
+        self._directories = Directories(root, whiteouts, beneath, cover)
         self._hiding: Hiding
         # Owner of a new file, where it can be told.
         self._owner: tuple[int, int] | None = (os.geteuid(), os.getegid())
@@ -155,14 +190,17 @@ class _Unpacker:
         if not name:
             self._directories.pending[b""] = entry
             return
-        source = self._link_source(entry) if kind is Kind.HARDLINK else b""
+        source = self._link_source(entry) if kind is Kind.HARDLINK else None
         parent = self._directories.open(where)
         real = parent.child(name)
+        itself = source is not None and source.path == real
+        if parent.sheltering and kind is not Kind.DIRECTORY and not itself:
+            parent = self._directories.room(parent, name)
         if kind is Kind.FILE:
             self._file(parent, name, entry, lambda fd: reader.copy_to(fd, entry.size))
         elif kind is Kind.DIRECTORY:
             self._directories.make(parent, name, entry)
-        elif kind is Kind.HARDLINK:
+        elif source is not None:
             self._link(parent, name, source)
         else:
             self._node(parent, name, entry)
@@ -241,30 +279,35 @@ class _Unpacker:
         try:
             set_one(key, value)
         except OSError as error:
-            if error.errno not in _XATTR_REFUSED:
+            if error.errno not in XATTR_REFUSED:
                 raise
             self._lost_xattrs.add(key)
 
-    def _link(self, parent: Directory, name: bytes, source: bytes) -> None:
-        """Make another name for the file *source*, a real path in this tree."""
-        if source == parent.child(name):
+    def _link(self, parent: Directory, name: bytes, source: _Source) -> None:
+        """Make another name for the file *source*, or a copy if the shadow has one of the two."""
+        if source.path == parent.child(name):
+            return
+        if source.root != parent.root:
+            host_path = b"/proc/self/fd/%d/%b" % (source.root, source.path)
+            status = os.stat(host_path, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):  # since a moment ago: a link to what is above it
+                raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+            self._copy_up(parent, name, Found(host_path, status))
             return
         # A path from the root, for opening its directory could close *parent*.
+        at = source.root
         try:
-            os.link(
-                source, name, src_dir_fd=self._root, dst_dir_fd=parent.fd, follow_symlinks=False
-            )
+            os.link(source.path, name, src_dir_fd=at, dst_dir_fd=parent.fd, follow_symlinks=False)
         except FileExistsError:
             parent = self._cleared(parent, name)
-            os.link(
-                source, name, src_dir_fd=self._root, dst_dir_fd=parent.fd, follow_symlinks=False
-            )
+            os.link(source.path, name, src_dir_fd=at, dst_dir_fd=parent.fd, follow_symlinks=False)
 
-    def _link_source(self, entry: Entry) -> bytes:
-        """Return the real path of a hard link's target, copied up from beneath if need be."""
+    def _link_source(self, entry: Entry) -> _Source:
+        """Return a hard link's target, copied up from beneath if need be."""
         where, _, name = entry.link.rpartition(b"/")
         directory = self._directories.find(where)
         if directory is not None:
+            directory = self._directories.side(directory, name)
             real = directory.child(name)
             status = status_of(directory, name)
             own_tree = self._whiteouts is Whiteouts.APPLY
@@ -272,14 +315,14 @@ class _Unpacker:
                 found = self._beneath.find(real)
                 if found is not None and not stat.S_ISDIR(found.status.st_mode):
                     self._copy_up(directory, name, found)
-                    return real
+                    return _Source(directory.root, real)
             elif status is not None and (own_tree or not is_whiteout(status)):
                 if stat.S_ISDIR(status.st_mode):
                     raise ContentError(
                         f"/{readable(entry.name)} is a hard link to /{readable(entry.link)}, "
                         "which is a directory"
                     )
-                return real
+                return _Source(directory.root, real)
         raise ContentError(
             f"/{readable(entry.name)} is a hard link to /{readable(entry.link)}, which is not there"
         )
@@ -297,7 +340,7 @@ class _Unpacker:
         """Remove *name* for what the layer puts there, and return its directory again."""
         path = parent.path
         if self._directories.remove(parent, name):
-            return self._directories.open(path)
+            return self._directories.side(self._directories.open(path), name)
         return parent
 
     def _finish_directories(self) -> None:

@@ -13,13 +13,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from kaniko_core.errors import SandboxError, UsageError, reason_of
+from kaniko_core.home import interpreter
 
 _WATCH = "import os, sys; print(os.environ['SSH_AGENT_PID'], flush=True); sys.stdin.read()"
 _PROGRAMS = ("ssh-agent", "ssh-add")
@@ -108,7 +108,7 @@ def start_agent(socket: Path, keys: Sequence[Path]) -> KeyAgent:
         )
     try:
         watcher = subprocess.Popen(
-            [agent, "-a", socket.name, sys.executable, "-I", "-S", "-c", _WATCH],
+            [agent, "-a", socket.name, *interpreter(), "-I", "-S", "-c", _WATCH],
             # The name of a socket must not be long: unix(7).
             cwd=socket.parent,
             stdin=subprocess.PIPE,

@@ -12,7 +12,6 @@ here may be called from several threads at once.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,12 +20,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from kaniko_core.errors import DiskError, SandboxError
-from kaniko_core.sandbox import wire
+from kaniko_core.sandbox.conversation import Conversation
 from kaniko_core.sandbox.encode import mount_request, run_request
-from kaniko_core.sandbox.failures import failure
 from kaniko_core.sandbox.runner import Mount, Process
 from kaniko_core.sandbox.start import Started, Whiteouts, file_system, start_server
-from kaniko_core.sandbox.streams import Output, Streams, server_gone
+from kaniko_core.sandbox.streams import Output
 
 _LOCAL_NAMES = "127.0.0.1\tlocalhost {}\n::1\tlocalhost ip6-localhost\n"
 _LAYER_LIMIT = 450  # the kernel stacks 500
@@ -80,8 +78,7 @@ class Sandbox:
 
     def __init__(self, started: Started) -> None:
         self._started = started
-        self._lock = threading.Lock()
-        self._open = True
+        self._conversation = Conversation(started)
 
     @property
     def whiteouts(self) -> Whiteouts:
@@ -113,7 +110,7 @@ class Sandbox:
         if (upper is None) != (work is None):
             raise ValueError("upper and work belong together")
         request = mount_request(lowers, upper, work, mounts, bare=bare)
-        message, fds = self._ask("mount", request)
+        message, fds = self._conversation.ask("mount", request)
         if message[0] != "mounted":
             raise _mount_failed(message, len(lowers))
         return Mounted(self, message[1], (fds[0], fds[-1]))
@@ -128,7 +125,7 @@ class Sandbox:
 
         try:
             with tempfile.TemporaryDirectory(prefix=".tmp-", dir=directory.absolute()) as place:
-                message, _ = self._ask("check", place)
+                message, _ = self._conversation.ask("check", place)
         except OSError as error:
             message = ("failed", error.errno or 0, "")
         if message == ("checked", True):
@@ -168,20 +165,11 @@ class Sandbox:
         request["resolv_conf"] = (
             _content(Path("/etc/resolv.conf")) if resolv_conf is None else resolv_conf
         )
-        with Streams() as streams:
-            self._send("run", request, streams.server_ends)
-            streams.close_server_ends()
-            ending = streams.follow(output)
-        if ending.status != 0:
-            raise failure(process, ending)
+        self._conversation.run(process, request, output)
 
     def close(self) -> None:
         """Kill what runs, unmount everything, end the server. Closing twice is allowed."""
-        with self._lock:
-            if not self._open:
-                return
-            self._open = False
-        self._started.stop()
+        self._conversation.close()
 
     def __enter__(self) -> Self:
         return self
@@ -192,34 +180,7 @@ class Sandbox:
     def _unmount(self, number: int) -> None:
         # Without a server there are no mounts; whoever loses it has been told otherwise.
         with suppress(SandboxError):
-            self._ask("unmount", number)
-
-    def _ask(self, name: str, request: object) -> tuple[tuple[Any, ...], list[int]]:
-        ours, theirs = wire.channel()
-        try:
-            try:
-                self._send(name, request, (theirs.fileno(),))
-            finally:
-                theirs.close()
-            message, fds = wire.receive(ours)
-        finally:
-            ours.close()
-        if not message:
-            raise server_gone()
-        return message, fds
-
-    def _send(self, name: str, request: object, fds: tuple[int, ...]) -> None:
-        reply, *others = fds
-        memory = wire.pack_request(name, request)
-        try:
-            with self._lock:
-                if not self._open:
-                    raise server_gone()
-                wire.send(self._started.control, ("?",), (reply, memory, *others))
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise server_gone() from error
-        finally:
-            os.close(memory)
+            self._conversation.ask("unmount", number)
 
 
 def open_sandbox(directory: Path) -> Sandbox:

@@ -6,17 +6,22 @@
 
 When init ends, by itself or by a signal from the server, the kernel kills everything that is
 left in its PID namespace, daemons included, before anybody can see that it has ended.
+
+In place there are no namespaces and nothing to furnish. Init then adopts what the command
+leaves behind, and ends that itself.
 """
 
 from __future__ import annotations
 
 import os
 from _socket import AF_INET, SOCK_DGRAM
+from contextlib import suppress
 from errno import EACCES, EINVAL, ENOENT, ENOEXEC, ENOTDIR
 from fcntl import ioctl
 from struct import pack
 
 from kaniko_core import linux
+from kaniko_core.sandbox.descendants import end_descendants
 from kaniko_core.sandbox.furnish import Place, furnish
 from kaniko_core.sandbox.mounting import Root
 from kaniko_core.sandbox.wire import Socket, described, send
@@ -85,30 +90,62 @@ def run_init(
     """
     status = 1
     try:
-        linux.set_parent_death_signal(_SIGKILL)
-        # Without a handler, the kernel spares process 1 what its own namespace sends it;
-        # Python's for SIGINT would end the command with it.
-        linux.reset_signals()
-        channels.close_others()
-        os.setsid()
+        _become_init(channels)
         _unshare(request["hostname"], network=request["network"])
         place = Place(roots[request["root"]].path, scratch)
         furnish(place, request, roots)
         place.enter()
         place.close()
-        for fd in (channels.stdout, channels.stderr):
-            # A pipe belongs to who made it: /dev/stderr is opened by its name, with its mode.
-            os.fchown(fd, request["uid"], request["gid"])
-        command = os.fork()
-        if command == 0:
-            _execute(request, channels)
-        os.close(channels.stdout)
-        os.close(channels.stderr)
-        status = _reap(command, channels.reply)
+        status = _run(request, channels, in_place=False)
     except OSError as error:
         send(channels.reply, ("failed", *described(error)))
     finally:
         os._exit(status)
+
+
+def run_in_place(request: RunRequest, server: int, channels: Channels) -> NoReturn:
+    """Be the parent of a command in this process's own root, and exit with its status.
+
+    Nothing below this process is alive then, unless it is killed: *server*, its parent, has to
+    end what is left in that case.
+    """
+    status = 1
+    try:
+        _become_init(channels)
+        linux.adopt_orphans()
+        # Whoever died before it could be asked for its death signal never sends it.
+        if os.getppid() == server:
+            status = _run(request, channels, in_place=True)
+    except OSError as error:
+        send(channels.reply, ("failed", *described(error)))
+    finally:
+        try:
+            end_descendants()
+        finally:
+            os._exit(status)
+
+
+def _become_init(channels: Channels) -> None:
+    linux.set_parent_death_signal(_SIGKILL)
+    # Without a handler, the kernel spares process 1 what its own namespace sends it; Python's
+    # for SIGINT would end the command with it.
+    linux.reset_signals()
+    channels.close_others()
+    os.setsid()
+
+
+def _run(request: RunRequest, channels: Channels, *, in_place: bool) -> int:
+    """Run the command; return the status to exit with."""
+    for fd in (channels.stdout, channels.stderr):
+        # A pipe belongs to who made it: /dev/stderr is opened by its name, with its mode.
+        with suppress(PermissionError):  # a container may have dropped the right to do it
+            os.fchown(fd, request["uid"], request["gid"])
+    command = os.fork()
+    if command == 0:
+        _execute(request, channels, in_place=in_place)
+    os.close(channels.stdout)
+    os.close(channels.stderr)
+    return _reap(command, channels.reply)
 
 
 def _unshare(hostname: str, *, network: bool) -> None:
@@ -137,23 +174,27 @@ def _reap(command: int, reply: Socket) -> int:
         return 128 - code
 
 
-def _execute(request: RunRequest, channels: Channels) -> NoReturn:
+def _execute(request: RunRequest, channels: Channels, *, in_place: bool) -> NoReturn:
     """Become the command, or tell why not."""
     status = _NOT_FOUND
     try:
+        # As process 1 of a container is; and none of its groups is init's.
+        os.setsid()
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(channels.stdout, 1)
         os.dup2(channels.stderr, 2)
         os.umask(0o022)
         _make_directory(request["cwd"], request["uid"], request["gid"])
-        if not request["privileged"]:
-            linux.limit_capabilities(_CAPABILITIES)
-        os.setgroups(request["groups"])
-        os.setresgid(request["gid"], request["gid"], request["gid"])
-        os.setresuid(request["uid"], request["uid"], request["uid"])
         linux.reset_signals()
     except OSError as error:
         send(channels.reply, ("failed", *described(error)))
+        os._exit(status)
+    try:
+        if not request["privileged"]:
+            linux.limit_capabilities(_CAPABILITIES, from_bounds=not in_place)
+        _become(request["uid"], request["gid"], request["groups"])
+    except OSError as error:
+        send(channels.reply, ("cannot become", *described(error)))
         os._exit(status)
     try:
         os.chdir(request["cwd"])
@@ -169,6 +210,14 @@ def _execute(request: RunRequest, channels: Channels) -> NoReturn:
         send(channels.reply, ("cannot execute", *described(error)))
     finally:
         os._exit(status)
+
+
+def _become(uid: int, gid: int, groups: list[int]) -> None:
+    # A container may lack the right to change them; root's commands often need no change.
+    if set(os.getgroups()) != set(groups):
+        os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
 
 
 def _make_directory(path: bytes, uid: int, gid: int) -> None:

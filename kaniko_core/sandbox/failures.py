@@ -24,8 +24,8 @@ class Ending:
     Attributes:
         status: what the first process of its namespaces exited with; negative for a signal.
         signal: the one that ended the command, or 0.
-        word: what could not be done before it ran: ``failed``, ``cannot enter``, ``cannot
-            execute``, or nothing.
+        word: what could not be done before it ran: ``failed``, ``cannot become``, ``cannot
+            enter``, ``cannot execute``, or nothing.
         number: errno of that.
         path: the file that *word* is about, or nothing.
     """
@@ -55,6 +55,13 @@ def failure(process: Process, ending: Ending) -> KanikoError:
     if ending.word == "cannot execute":
         return _not_executed(process, ending, status)
     reason = os.strerror(ending.number)
+    if ending.word == "cannot become":
+        return SandboxError(
+            f"the command {command} cannot be run as user {process.uid} and group {process.gid}: "
+            f"{reason}",
+            hint="the builder needs the capabilities SETUID, SETGID and SETPCAP, which "
+            "containers have unless they are dropped",
+        )
     if ending.word == "cannot enter":
         return CommandFailed(
             f"the command {command} cannot start in the directory {process.cwd}: {reason}",

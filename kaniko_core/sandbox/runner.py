@@ -48,12 +48,15 @@ class BindMount:
         source: a path inside *base*; the default is *base* itself.
         writable: what the command writes stays in *source*. To throw it away, mount an
             overlay of the source first, and bind that.
+        lasting: *source* is a cache or a socket, which other commands use too. In place, where
+            nothing can be mounted, everything else is copied.
     """
 
     target: str
     base: Path | int
     source: str = "/"
     writable: bool = False
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any, Literal
 
 from kaniko_core import linux
 from kaniko_core.errors import SandboxError, disk_errors
+from kaniko_core.home import interpreter
 from kaniko_core.sandbox import wire
 
 Whiteouts = Literal["trusted", "user"]
@@ -103,7 +103,7 @@ def _try(directory: Path, *, user_namespace: bool) -> Started | Refusal:
         on_failure.callback(rmtree, own, ignore_errors=True)
         for name in ("mounts", "probe"):
             (own / name).mkdir()
-        process, control = _launch(own, "user" if user_namespace else "plain")
+        process, control = launch(own, "user" if user_namespace else "plain")
         on_failure.callback(process.wait)
         # The server ends when it finds this closed, so that the wait above is short.
         on_failure.callback(control.close)
@@ -115,16 +115,26 @@ def _try(directory: Path, *, user_namespace: bool) -> Started | Refusal:
         return Started(process, control, own, answer[1], user_namespace)
 
 
-def _launch(own: Path, mode: str) -> tuple[subprocess.Popen[bytes], wire.Socket]:
+def launch(directory: Path, mode: str) -> tuple[subprocess.Popen[bytes], wire.Socket]:
+    """Start a server's process; return it with the socket that it will answer at.
+
+    Args:
+        directory: absolute; what the server gets as its own.
+        mode: ``plain``, ``user`` or ``in-place``.
+
+    Raises:
+        SandboxError: this interpreter cannot be started anew.
+    """
     control, theirs = wire.channel()
     # The server watches this process too: a child of ours that inherited our end of the
     # socket must not keep the server alive.
     builder = os.pidfd_open(os.getpid())
     package = str(Path(linux.__file__).parent)
-    arguments = [package, str(theirs.fileno()), str(builder), str(own), mode]
+    arguments = [package, str(theirs.fileno()), str(builder), str(directory), mode]
+    python = interpreter()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-E", "-c", _BOOT, *arguments],
+            [*python, "-I", "-S", "-E", "-c", _BOOT, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), builder),
@@ -138,7 +148,7 @@ def _launch(own: Path, mode: str) -> tuple[subprocess.Popen[bytes], wire.Socket]
     except OSError as error:
         control.close()
         raise SandboxError(
-            f"the sandbox server cannot be started: {sys.executable}: {error.strerror}"
+            f"the sandbox server cannot be started: {python[0]}: {error.strerror}"
         ) from error
     finally:
         theirs.close()
@@ -204,6 +214,11 @@ def explained(refusal: Refusal, directory: Path) -> SandboxError:
             return SandboxError(
                 f"commands cannot be run in a sandbox: mounting is refused{reason}",
                 hint=_PRIVILEGE_HINT,
+            )
+        case "place":
+            return SandboxError(
+                f"commands cannot be run in place: {refusal.path or directory}{reason}",
+                hint="this needs Linux 3.4 or later, and /proc",
             )
         case "overlay" | "whiteout":
             return _overlay_refused(refusal, directory, reason)

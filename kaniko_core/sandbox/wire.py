@@ -25,6 +25,7 @@ from _socket import (
     socket,
     socketpair,
 )
+from contextlib import suppress
 from struct import pack, unpack
 
 TYPE_CHECKING = False  # typing's own constant would cost an import of typing
@@ -100,6 +101,12 @@ def send(end: Socket, message: tuple[Any, ...], fds: Sequence[int] = ()) -> None
     """
     rights = [(SOL_SOCKET, SCM_RIGHTS, pack(f"{len(fds)}i", *fds))] if fds else []
     end.sendmsg([marshal.dumps(message)], rights)
+
+
+def tell(end: Socket, message: tuple[Any, ...], fds: Sequence[int] = ()) -> None:
+    """Send *message*, unless the other end is gone: who does not listen does not want to know."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        send(end, message, fds)
 
 
 def receive(end: Socket) -> tuple[tuple[Any, ...], list[int]]:

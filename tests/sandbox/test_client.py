@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from kaniko_core.sandbox.client import Sandbox
+from kaniko_core.sandbox.conversation import Conversation
 from kaniko_core.sandbox.start import Started
 
 
@@ -16,11 +17,13 @@ def test_server_is_told_absolute_paths_for_its_directory_is_another(
 ) -> None:
     asked: list[object] = []
 
-    def answer(self: Sandbox, name: str, request: object) -> tuple[tuple[object, ...], list[int]]:
+    def answer(
+        self: Conversation, name: str, request: object
+    ) -> tuple[tuple[object, ...], list[int]]:
         asked.append(request)
         return ("checked", True), []
 
-    monkeypatch.setattr(Sandbox, "_ask", answer)
+    monkeypatch.setattr(Conversation, "ask", answer)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "layers").mkdir()
     Sandbox(cast(Started, None)).check_lower(Path("layers"))

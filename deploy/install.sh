@@ -1,0 +1,18 @@
+# Install what pyproject.toml asks for into /venv: from /wheels, or from PyPI if that is empty.
+set -eu
+
+python3 -m venv /venv
+python3 - >/source/requirements.txt <<'PYTHON'
+import tomllib
+with open("/source/pyproject.toml", "rb") as file:
+    print("\n".join(tomllib.load(file)["project"]["dependencies"]))
+PYTHON
+
+set -- --quiet --disable-pip-version-check --no-cache-dir --no-compile --only-binary=:all:
+if [ -s /run/secrets/certificates ]; then
+  set -- "$@" --cert=/run/secrets/certificates
+fi
+if [ -n "$(find /wheels -name '*.whl' 2>/dev/null)" ]; then
+  set -- "$@" --no-index --find-links=/wheels
+fi
+exec /venv/bin/pip install "$@" --requirement=/source/requirements.txt
