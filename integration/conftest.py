@@ -16,6 +16,7 @@ import pytest
 
 from integration import images
 from integration.container import Container, running_container
+from integration.kaniko_images import KanikoImages, kaniko_images
 from integration.programs import Build, Programs
 from integration.readers import Buildah, Podman
 from integration.world import (
@@ -81,6 +82,12 @@ def podman() -> Iterator[Podman]:
     started = Podman(Path(tempfile.mkdtemp(prefix="kaniko-", dir="/var/tmp")))
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session", name="kaniko_images")
+def fixture_kaniko_images() -> KanikoImages:
+    """Our own images, made from the working tree."""
+    return kaniko_images()
 
 
 @pytest.fixture(scope="session")

@@ -184,10 +184,6 @@ def renamed(documents: list[Document], name: str, dockerfile: str = "") -> list[
             document["metadata"]["name"] = name
             job = document["spec"].get("jobTemplate", document)["spec"]
             pod = job["template"]["spec"]
-            for mount in pod["containers"][0]["volumeMounts"]:
-                if mount["name"] == "cache":
-                    # On a read-only mount nobody can wait for a lock.
-                    mount["readOnly"] = False
             for volume in pod["volumes"]:
                 if volume["name"] == "context":
                     del volume["persistentVolumeClaim"]

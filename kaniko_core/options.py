@@ -19,7 +19,9 @@ from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
 from kaniko_core.values import (
     Entitlement,
+    Isolation,
     Secret,
+    SnapshotMode,
     SshAgent,
     build_arg,
     duration,
@@ -99,22 +101,6 @@ class RegistryOptions:
         for name in ("image_download_retry", "push_retry"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} cannot be negative")
-
-
-class Isolation(Enum):
-    """Where the build's commands run."""
-
-    AUTO = "auto"
-    SANDBOX = "sandbox"
-    IN_PLACE = "in-place"
-
-
-class SnapshotMode(Enum):
-    """How changes are found: all of them are exact here, so that none has a blind spot."""
-
-    FULL = "full"
-    REDO = "redo"
-    TIME = "time"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

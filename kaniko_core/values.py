@@ -107,6 +107,22 @@ class Entitlement(Enum):
     HOST_NETWORK = "network.host"
 
 
+class Isolation(Enum):
+    """Where the build's commands run."""
+
+    AUTO = "auto"
+    SANDBOX = "sandbox"
+    IN_PLACE = "in-place"
+
+
+class SnapshotMode(Enum):
+    """How changes are found: all of them are exact here, so that none has a blind spot."""
+
+    FULL = "full"
+    REDO = "redo"
+    TIME = "time"
+
+
 @dataclass(frozen=True, slots=True)
 class Secret:
     """Where a secret comes from: a file, an environment variable, or *value* itself.

@@ -5,7 +5,7 @@ Dockerfile ─▶ Plan ─▶ checks (destinations, kernel) ─▶ stages, side 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import replace
@@ -93,13 +93,9 @@ def build(
             single_snapshot=build.single_snapshot,
         )
 
-        def cancel() -> None:
-            pull.cancel()
-            remote.cancel()
-            trees.cancel()
-            workspace.cancel()
-
-        image = _image(_stages(builder, cancel), output, project.epoch)
+        # From the top down, so that nobody begins anew what was ended.
+        ends = (pull.cancel, remote.cancel, trees.cancel, workspace.cancel)
+        image = _image(_stages(builder, ends), output, project.epoch)
         trees.close()
         return delivery.deliver(image)
 
@@ -148,10 +144,10 @@ def _syntax_note(syntax: str) -> Noted | Warned:
     )
 
 
-def _stages(builder: StageBuilder, cancel: Callable[[], None]) -> BuiltStage:
+def _stages(builder: StageBuilder, ends: Iterable[Callable[[], None]]) -> BuiltStage:
     """Build every stage of the plan, each as soon as those it needs are there.
 
-    Where one fails, *cancel* ends what the others are doing, and its error is raised.
+    Where one fails, *ends* end what the others are doing, and its error is raised.
     """
     plan = builder.plan
     order = plan.order()
@@ -170,7 +166,8 @@ def _stages(builder: StageBuilder, cancel: Callable[[], None]) -> BuiltStage:
                     built[number] = future.result()
                     order.done(number)
         except BaseException:
-            cancel()
+            for end in ends:
+                end()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return built[plan.target]

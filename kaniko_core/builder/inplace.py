@@ -18,9 +18,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from kaniko_core.builder.binds import copied_entries, copy_files
 from kaniko_core.builder.clones import clone
 from kaniko_core.builder.place import Place
 from kaniko_core.builder.premises import Premises
+from kaniko_core.builder.source import CopySource
 from kaniko_core.builder.swap import swapped_in
 from kaniko_core.builder.trees import Output, Pack, Tree
 from kaniko_core.builder.workspace import Workspace
@@ -79,9 +81,10 @@ class PlacedTree:
         touched = self.trees.run(place, mounts, command, output)
         if place.unseen is not None:
             place.touched |= touched
-        if pack is None or scanner is None:
+        changes = [] if scanner is None else scanner.changes(touched)
+        place.has_run()
+        if pack is None:
             return self
-        changes = scanner.changes(touched)
         return self._with(self.trees.packing(pack, lambda: changes))
 
     def marked(self) -> PlacedTree:
@@ -101,7 +104,10 @@ class PlacedTree:
     def shown(self, path: str, target: str, stack: ExitStack, *, write: bool) -> BindMount:
         """Return the mount that shows *path* at *target*: a copy, which is thrown away."""
         with self.place.view() as view:
-            host = Path(os.fsdecode(view.host_path(os.fsencode(path.lstrip("/")))))
+            name = os.fsencode(path.strip("/"))
+            host = Path(os.fsdecode(view.host_path(name)))
+            if self.place.rules.shelters(name):
+                host = self.trees.copy(CopySource(view, self.name), path)
         return BindMount(target, host, writable=write)
 
     def _with(self, layer: Future[Layer] | None) -> PlacedTree:
@@ -118,6 +124,7 @@ class InPlaceTrees:
     """
 
     concurrent = False
+    unpacks_once = False
     whiteouts = Whiteouts.APPLY
 
     def __init__(
@@ -145,6 +152,8 @@ class InPlaceTrees:
         place = tree.place
         if shared:
             place = self._copy(tree)
+        else:
+            place.stages += 1
         if runs:
             self._activate(place)
         return replace(tree, place=place)
@@ -163,7 +172,8 @@ class InPlaceTrees:
         """Remove the tree, unless it is in the root: whoever comes next there will."""
         assert isinstance(tree, PlacedTree)
         place = tree.place
-        if place.root == place.stash and place is not self._active:
+        place.stages -= 1
+        if place.stages == 0 and place is not self._active:
             self.settle()
             self._premises.throw_away(place.home)
 
@@ -188,6 +198,14 @@ class InPlaceTrees:
             touched = stack.enter_context(swapped_in(place.root, mounts, aside, place.rules))
             runner.run(process, output)
         return frozenset(touched)
+
+    def copy(self, source: CopySource, path: str) -> Path:
+        """Copy a directory, part of which is not where the rest is."""
+        directory = self._workspace.fresh("shown")
+        with disk_errors("copy files for a command to", directory):
+            directory.mkdir()
+            copy_files(copied_entries(source, source.named(path)), directory, self.whiteouts)
+        return directory
 
     def packing(self, pack: Pack, entries: Callable[[], Iterable[Entry]]) -> Future[Layer]:
         """Begin to pack *entries*, whose files must stay as they are until :meth:`settle`."""

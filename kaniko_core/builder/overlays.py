@@ -173,6 +173,7 @@ class OverlayTrees:
 
     workspace: Workspace
     concurrent: bool = True
+    unpacks_once: bool = True
 
     @property
     def whiteouts(self) -> Whiteouts:

@@ -38,6 +38,8 @@ class Place:
         scanner: knows the tree as it was before the next command; None before the first.
         unseen: where a stage has one layer: what was copied to where the scanner does not look;
             and *touched*, the names that its commands' mounts have disturbed.
+        crooked: whether a command may have put something where the image has a link.
+        stages: how many have their tree here: one that goes on from another takes its place.
     """
 
     home: Path
@@ -48,6 +50,8 @@ class Place:
     scanner: Scanner | None = None
     unseen: list[Entry] | None = None
     touched: frozenset[bytes] = frozenset()
+    stages: int = 1
+    crooked: bool = False
 
     @property
     def shadow(self) -> Path:
@@ -61,8 +65,10 @@ class Place:
 
     def ready(self) -> None:
         """Unpack what is still to be unpacked."""
-        if self.waiting:
+        if self.waiting or self.crooked:
             self.settle()
+        if self.crooked:
+            self._straighten()
         while self.waiting:
             self.waiting[0]()
             del self.waiting[0]
@@ -86,6 +92,9 @@ class Place:
                 covered=self.rules,
                 shadow=self.shadow,
             )
+        lost = [name for name in done.lost_devices if not self._hidden(os.fsencode(name))]
+        if lost:
+            progress(Warned(f"commands do not see the devices {', '.join(lost)} of {name}"))
         if done.lost_xattrs:
             progress(
                 Warned(
@@ -136,6 +145,25 @@ class Place:
         """
         move_contents(self.root, root, self.rules)
         self.root = root
+
+    def has_run(self) -> None:
+        """Note that a command ran, whose changes are being read."""
+        self.crooked = bool(self._aliases())
+
+    def _straighten(self) -> None:
+        """Move what was made in a directory that stands where the image has a link to its place.
+
+        A command sees ``/var/run`` as a directory, if the container has mounts in it; for the
+        image, and for whoever looks next, it is ``/run``.
+        """
+        self.crooked = False
+        for path, target in self._aliases().items():
+            where, there = (self.root / os.fsdecode(name) for name in (path, target))
+            if not target or not there.is_dir() or there.is_symlink():
+                continue
+            move_contents(where, there, self.rules.below(path, target))
+            if self.scanner is not None and self.unseen is None:
+                self.scanner.refresh([path, target])
 
     def _aliases(self) -> dict[bytes, bytes]:
         """Return the directories that stand where the image has links, and where those lead."""

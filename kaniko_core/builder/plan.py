@@ -158,6 +158,10 @@ class Plan:
             if isinstance(origin, ImageBase | LayoutBase)
         )
 
+    def uses(self, image: ImageBase | LayoutBase) -> int:
+        """Return how many stages start from *image*, and how many copy or mount from it."""
+        return sum(plan.all_origins.count(image) for plan in self.stages.values())
+
     @property
     def bases(self) -> frozenset[ImageBase | LayoutBase]:
         """The images that stages start from."""

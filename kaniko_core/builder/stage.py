@@ -92,6 +92,7 @@ class StageBuilder:
     epoch: int | None = None
     ignored: IgnoreRules = field(default_factory=IgnoreRules)
     single_snapshot: bool = False
+    _kept: dict[ImageBase | LayoutBase, Image] = field(default_factory=dict)
     _read_only: dict[ImageBase | LayoutBase, Tree] = field(default_factory=dict)
 
     def build(self, number: int, built: Mapping[int, BuiltStage]) -> BuiltStage:
@@ -184,8 +185,16 @@ class StageBuilder:
         state = _stamped(made, stage.state, self.epoch)
         return replace(stage, state=state, tree=tree)
 
-    def _base_image(self, plan: StagePlan, wanted: ImageBase | LayoutBase) -> Image:
+    def _image(self, wanted: ImageBase | LayoutBase) -> Image:
+        """Return an image whose layers are fetched once, however many trees they are part of."""
         image = self.images.find(wanted)
+        if self.trees.unpacks_once or self.plan.uses(wanted) == 1:
+            return image
+        kept = spooled(image, lambda: self.workspace.fresh("blobs"))
+        return self._kept.setdefault(wanted, kept)
+
+    def _base_image(self, plan: StagePlan, wanted: ImageBase | LayoutBase) -> Image:
+        image = self._image(wanted)
         if plan.stage.number not in self.plan.packed:
             return image
         if isinstance(wanted, ImageBase):
@@ -325,7 +334,7 @@ class StageBuilder:
                 return self.trees.start(SCRATCH)
             case ImageBase() | LayoutBase() as wanted:
                 # One for all who copy from the image: a tree is mounted once.
-                tree = self.trees.start(wanted.name, self.images.find(wanted))
+                tree = self.trees.start(wanted.name, self._image(wanted))
                 return self._read_only.setdefault(wanted, tree)
 
 

@@ -89,6 +89,11 @@ class Trees(Protocol):
         ...
 
     @property
+    def unpacks_once(self) -> bool:
+        """Whether the layers of an image are read once, however many trees have them."""
+        ...
+
+    @property
     def whiteouts(self) -> Whiteouts:
         """How files are unpacked for these trees."""
         ...

@@ -17,6 +17,7 @@ Where Go kaniko's warmer wrote ``sha256:9f86…`` as a directory, an OCI layout,
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -267,16 +268,15 @@ class ImageCache:
             waiting: called once if there is such a process.
             cancelled: asked while waiting; True ends the wait.
         """
-        if not (self._options.cache_dir / ".locks" / f"{digest}.lock").exists():
+        try:
+            # Only to read: builders have caches that they must not write to.
+            fd = os.open(self._options.cache_dir / ".locks" / f"{digest}.lock", os.O_RDONLY)
+        except OSError:
             return False
-        others: list[bool] = []
-
-        def busy() -> None:
-            others.append(True)
-            waiting()
-
-        with self.lock(digest, waiting=busy, cancelled=cancelled):
-            return bool(others)
+        try:
+            return _wait_for_lock(fd, waiting, cancelled)
+        finally:
+            os.close(fd)
 
     def sweep(self) -> None:
         """Remove what killed processes left, never what a living one is writing."""
@@ -339,6 +339,25 @@ def _duration(span: timedelta) -> str:
         if count := total // seconds:
             return f"{count} {unit}{'s' if count > 1 else ''}"
     return f"{total} seconds"
+
+
+def _wait_for_lock(fd: int, waiting: Callable[[], None], cancelled: Callable[[], bool]) -> bool:
+    """Wait until nobody locks the file *fd* for long; say whether somebody did."""
+    busy = False
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while not cancelled() and time.monotonic() < deadline:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not busy:
+                waiting()
+            busy = True
+            time.sleep(_LOCK_POLL_SECONDS)
+        except OSError:
+            break  # the file system has no locks
+        else:
+            break
+    return busy
 
 
 __all__ = ["Freshness", "ImageCache", "Lookup", "Remembered"]

@@ -54,6 +54,17 @@ class IgnoreRules:
         """Whether something covered is strictly below *path*; ``b""`` is the root."""
         return path in self.sheltering
 
+    def below(self, *directories: bytes) -> IgnoreRules:
+        """Return what is covered in any of *directories*, relative to them."""
+        return IgnoreRules(
+            frozenset(
+                path[len(directory) + 1 :]
+                for directory in directories
+                for path in self.covered
+                if path.startswith(directory + b"/")
+            )
+        )
+
     def and_paths(self, paths: Iterable[bytes]) -> IgnoreRules:
         """Return rules that cover *paths* too."""
         return IgnoreRules(self.covered.union(paths))

@@ -155,6 +155,8 @@ class _Unpacker:
             self._owner = None
         self._lost_xattrs: set[bytes] = set()
         self._lost_devices: list[bytes] = []
+        # A user namespace cannot have any; a container in place has its own /dev.
+        self._may_lose_devices = whiteouts is Whiteouts.OVERLAY_USER or cover is not None
         self.current = b""
 
     def close(self) -> None:
@@ -264,7 +266,7 @@ class _Unpacker:
             device = os.makedev(*entry.device)
             os.mknod(name, 0o600 | _NODES[entry.kind], device, dir_fd=parent.fd)
         except PermissionError as error:
-            if self._whiteouts is Whiteouts.OVERLAY_USER:
+            if self._may_lose_devices:
                 self._lost_devices.append(entry.name)
                 return False
             raise DiskError(

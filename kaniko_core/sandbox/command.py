@@ -153,7 +153,9 @@ def _unshare(hostname: str, *, network: bool) -> None:
     linux.unshare(flags if network else flags | linux.CLONE_NEWNET)
     from _socket import sethostname
 
-    sethostname(hostname)
+    # The seccomp profile of a container without CAP_SYS_ADMIN forbids it in any namespace.
+    with suppress(PermissionError):
+        sethostname(hostname)
     if not network:
         socket = Socket(AF_INET, SOCK_DGRAM)
         # struct ifreq: the name in 16 bytes, then the flags.
