@@ -20,8 +20,8 @@ MARKER = ".kaniko-home"
 VARIABLE = "KANIKO_DIR"
 
 _FLAG = "--kaniko-dir"
-# A build that was killed leaves its files there.
-_LEFTOVERS = "kaniko-build-"
+# What builds keep there: of those that were killed, and of those in place.
+_LEFTOVERS = ("kaniko-build-", "in-place")
 
 
 def home() -> Path | None:
