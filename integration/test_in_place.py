@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,9 +14,10 @@ import pytest
 from integration import readers
 from integration.compare import Image, differences, image_of_layout
 from integration.container import EXECUTOR, Container, running_container
-from integration.programs import Build, Finished, Programs, said
+from integration.programs import Build, Finished, Programs, finished, said
 from integration.readers import Podman
-from integration.world import Registry
+from integration.world import REPOSITORY, Registry
+from kaniko_core.oci.platform import Platform
 
 # A layout has its tag from there.
 _NOT_PUSHED = ("--no-push", "--destination=localhost/built:latest")
@@ -360,6 +363,47 @@ def test_machine_is_not_wiped(build: Build, busybox: str) -> None:
         )
 
         said(done, "in-place mode", "--isolation=sandbox")
+
+
+def test_machine_that_is_no_container_is_named(programs: Programs, tmp_path: Path) -> None:
+    """In a root without the marks of a container; nothing but its proc is mounted there."""
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text("FROM scratch\nRUN true\n")
+    root = tmp_path / "root"
+    needed = f"{REPOSITORY} {sys.prefix} {sys.base_prefix} {tmp_path}"
+    script = f"""
+mount -t tmpfs tmpfs {root}
+for name in usr lib lib64 bin etc {needed}; do
+    test -d /$name || continue
+    mkdir -p {root}/$name && mount --rbind -o ro /$name {root}/$name
+done
+mkdir -p {root}/proc {root}/var/tmp && mount --bind /proc {root}/proc
+exec chroot {root} {sys.executable} -m kaniko_executor --isolation=in-place --no-push \
+    --context={context} --kaniko-dir=/var/tmp/work
+"""
+    root.mkdir()
+    done = finished(
+        subprocess.Popen(
+            ["unshare", "--mount", "--propagation=private", "sh", "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=programs.environment({}),
+        ),
+        check=False,
+    )
+
+    said(done, "would wipe the machine", "--isolation=sandbox", "--force")
+
+
+def test_base_of_another_platform_is_told_with_both(site: Site) -> None:
+    """A program of another processor is what the kernel does not know."""
+    site.fill("FROM scratch\nCOPY Dockerfile.arm /bin/sh\nRUN true\n")
+    (site.context / "Dockerfile.arm").write_bytes(b"\x7fELF\x02\x01\x01" + bytes(100))
+    (site.context / "Dockerfile.arm").chmod(0o755)
+    done = site.build("layout", "--custom-platform=linux/s390x", check=False)
+
+    said(done, "linux/s390x", f"linux/{Platform.host().architecture}")
 
 
 _FAILING = {

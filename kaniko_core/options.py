@@ -186,7 +186,7 @@ class BuildOptions:
     kaniko_dir: Annotated[
         Path | None,
         Flag(
-            "Directory for the build's own files; it must not be on an overlay file system.",
+            "Directory for the build's own files; for a sandbox, not on an overlay file system.",
             metavar="DIRECTORY",
         ),
     ] = None

@@ -372,6 +372,41 @@ def test_flag_wins_over_kaniko_dir(
     assert seen[0].kaniko_dir == Path(expected)
 
 
+@pytest.mark.parametrize("name", ["cleanup", "pre_cleanup", "preserve_context"])
+@pytest.mark.parametrize(
+    ("value", "given", "expected"),
+    [
+        ("true", None, True),
+        ("1", None, True),
+        ("false", None, False),
+        ("", None, False),
+        ("true", "false", False),
+        ("false", "true", True),
+    ],
+)
+def test_variable_is_the_default_of_its_switch(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    given: str | None,
+    expected: bool,
+) -> None:
+    """What Go kaniko's users set in the pod, and take back for one build."""
+    monkeypatch.setenv(f"KANIKO_{name.upper()}", value)
+    flag = () if given is None else (f"--{name.replace('_', '-')}={given}",)
+    building, *_ = executed(["--no-push", *flag])
+    assert getattr(building, name) is expected
+
+
+def test_variable_of_a_switch_that_is_wrong_is_named(
+    ended: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KANIKO_CLEANUP", "perhaps")
+    result = ended(kaniko_executor.cli.app, "--no-push")
+    assert result.status == 2
+    assert result.stderr == "error: KANIKO_CLEANUP: 'perhaps' is neither true nor false\n"
+
+
 def test_build_argument_without_value_is_taken_from_the_environment(
     ended: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kaniko_core.builder.configure import located
@@ -154,7 +154,9 @@ def protected_paths(
     build: BuildOptions, output: OutputOptions, cache: CacheOptions, registry: RegistryOptions
 ) -> list[Path]:
     """Return every path of this machine that the options name: what a build needs to its end."""
-    found = [cache.cache_dir, Path("~/.docker").expanduser()]
+    found = [cache.cache_dir]
+    with suppress(RuntimeError):  # nobody's home is known here
+        found.append(Path("~/.docker").expanduser())
     found += [Path(text) for _, text in registry.registry_certificate]
     found += [Path(secret.path) for secret in build.secret if secret.path is not None]
     found += [path for agent in build.ssh for path in agent.paths]

@@ -24,6 +24,7 @@ from kaniko_core.dockerfile.mounts import Mount, parse_mount
 from kaniko_core.dockerfile.scope import DEFAULT_PATH
 from kaniko_core.dockerfile.words import Lexer
 from kaniko_core.errors import CommandFailed, KanikoError, UsageError
+from kaniko_core.oci.platform import Platform
 from kaniko_core.options import BuildOptions
 from kaniko_core.progress import Output, Progress
 from kaniko_core.rootfs.tree import Rootfs
@@ -36,6 +37,8 @@ _TAIL_BYTES = 2000
 _TAIL_LINES = 20
 _PROGRAM_MODE = 0o755
 _INSECURE = "insecure"
+# What shells, and we, make of a program that cannot be executed.
+_NOT_EXECUTABLE = 126
 # Build arguments that speak to the builder.
 _HOSTNAME = "BUILDKIT_SANDBOX_HOSTNAME"
 _CACHE_NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
@@ -97,6 +100,7 @@ class Commands:
                 after = tree.ran((*given.mounts, *_program(run)), command, transcript, pack)
             except CommandFailed as error:
                 transcript.finish()
+                error.hint = _foreign(error, state) or error.hint
                 raise transcript.explained(error, run) from None
             transcript.finish()
         return after
@@ -210,6 +214,17 @@ def process_of(
             hostname=hostname,
             privileged=run.security == _INSECURE,
         )
+
+
+def _foreign(error: CommandFailed, state: StageState) -> str | None:
+    """Return a hint for a command of another platform than this machine's."""
+    ours, wanted = Platform.host(), state.config.platform
+    if error.exit_status != _NOT_EXECUTABLE or wanted.serves(ours):
+        return None
+    return (
+        f"the image is for {wanted} and this machine is {ours}: choose another base image, or "
+        "build on a machine of its kind"
+    )
 
 
 def _environment(variables: Mapping[str, str], home: str) -> tuple[str, ...]:

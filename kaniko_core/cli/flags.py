@@ -41,10 +41,13 @@ class _Variable:
     overrides: bool = False
 
 
-# By field. Go kaniko lets KANIKO_NO_PUSH win over the flag, and the flag over KANIKO_DIR.
+# By field. Go kaniko lets KANIKO_NO_PUSH win over the flag, and the flag over all others.
 _ENVIRONMENT = {
     "no_push": _Variable("KANIKO_NO_PUSH", overrides=True),
     "kaniko_dir": _Variable("KANIKO_DIR"),
+    "cleanup": _Variable("KANIKO_CLEANUP"),
+    "pre_cleanup": _Variable("KANIKO_PRE_CLEANUP"),
+    "preserve_context": _Variable("KANIKO_PRESERVE_CONTEXT"),
 }
 
 

@@ -1,0 +1,92 @@
+"""What a RUN costs in place, on the large base: ``python -m benchmarks.in_place``.
+
+One build in a container of our own image, without any privilege. Its RUNs take turns: one walks
+over the whole file system with lstat, the other changes one file. The price of the second is all
+that its step takes: starting the command, finding what it changed, and what is left of packing
+the layer before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from pathlib import Path
+
+from integration import images
+from integration.container import EXECUTOR, running_container
+from integration.readers import Podman
+
+_PYTHON = "/kaniko/bin/python3"
+# The same walk as in benchmarks/scan.py; what is mounted, and our own files, are left out.
+_WALK = """\
+import os, time
+def walk():
+    count, waiting = 0, [b"/"]
+    while waiting:
+        with os.scandir(waiting.pop()) as found:
+            for entry in found:
+                entry.stat(follow_symlinks=False)
+                count += 1
+                if entry.is_dir(follow_symlinks=False) and entry.path not in (
+                    b"/proc", b"/sys", b"/dev", b"/kaniko", b"/var/tmp"):
+                    waiting.append(entry.path)
+    return count
+walk()
+start = time.perf_counter()
+count = walk()
+print("walked", count, time.perf_counter() - start)
+"""
+
+
+def dockerfile(rounds: int) -> str:
+    """Return what is built: *rounds* pairs of a walk and a change."""
+    walk = json.dumps([_PYTHON, "-ISBc", _WALK.replace("$", "\\$")])
+    pairs = (f"RUN {walk}\nRUN echo {number} > /etc/changed\n" for number in range(rounds))
+    return "FROM base\nRUN true\n" + "".join(pairs)
+
+
+def measure(directory: Path, podman: Podman, rounds: int) -> tuple[list[float], list[float], int]:
+    """Return the seconds of walks and of RUNs, and how many files were walked over."""
+    context = directory / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(dockerfile(rounds))
+    with running_container(podman, directory, visible=directory) as container:
+        done = container.run(
+            *(EXECUTOR, "--isolation=in-place", "--log-format=json", "--no-push"),
+            *(f"--context={context}", f"--build-context=base=oci-layout://{images.large_layout()}"),
+        )
+    events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    told = [e["msg"].split() for e in events if e["event"] == "output"]
+    walks = [(float(words[-1]), int(words[-2])) for words in told if words[:1] == ["walked"]]
+    steps = {e["number"]: e["seconds"] for e in events if e["event"] == "step_finished"}
+    # Number 1 pays for unpacking; 2, 4, … walk; 3, 5, … change a file.
+    runs = [steps[number] for number in range(3, 2 * rounds + 2, 2)]
+    return [seconds for seconds, _ in walks], runs, walks[0][1]
+
+
+def main() -> None:
+    """Measure, and print medians and the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.in_place")
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    if os.geteuid() != 0:
+        parser.error("containers take root")
+    with tempfile.TemporaryDirectory(prefix="kaniko-bench", dir="/var/tmp") as scratch:
+        podman = Podman(Path(scratch) / "podman")
+        try:
+            directory = Path(scratch) / "build"
+            directory.mkdir()
+            walks, runs, count = measure(directory, podman, rounds)
+        finally:
+            podman.close()
+    walk, run = statistics.median(walks), statistics.median(runs)
+    print(f"{count} entries, {len(runs)} rounds, medians")
+    print(f"walk with lstat        {walk:.3f} s")
+    print(f"RUN that changes a file {run:.3f} s  ({run / walk:.2f})")
+
+
+if __name__ == "__main__":
+    main()
