@@ -257,3 +257,83 @@ def test_the_executor_image_builds_itself(
         ),
     )
     assert readers.digest(destination) == readers.digest(f"oci:{kaniko.layout('executor')}")
+
+
+# --- what it is denied, and what it lacks ----------------------------------------------------
+
+_HINTS = {
+    "--user=1000": "run the container as root",
+    "--cap-drop=ALL": "leave capabilities.drop out",
+    "--cap-drop=SETUID": "SETUID",
+    "--read-only": "with --kaniko-dir",
+    "--read-only --tmpfs=/work --env=KANIKO_DIR=/work": "leave readOnlyRootFilesystem out",
+    "--user=1000 --tmpfs=/work:mode=1777 --env=KANIKO_DIR=/work": "run the container as root",
+}
+
+
+@pytest.mark.parametrize("flags", _HINTS)
+def test_what_a_build_in_place_is_denied_is_told_before_it_begins(
+    podman: Podman, debug: str, busybox: str, tmp_path: Path, flags: str
+) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nRUN true\n")
+    script = "executor --no-push --insecure-pull --isolation=in-place; echo $?"
+    written = shell(podman, debug, script, f"--volume={tmp_path}:/workspace:ro", *flags.split())
+    *before, sentence, hint, status = written.splitlines()
+    assert not [line for line in before if "FROM" in line]
+    assert sentence.startswith("error: ")
+    assert hint.startswith("hint: ")
+    assert _HINTS[flags] in sentence + hint
+    assert status == "1"
+
+
+def test_where_there_is_neither_sandbox_nor_place_both_are_told(
+    podman: Podman, debug: str, busybox: str, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nRUN true\n")
+    volume = f"--volume={tmp_path}:/workspace:ro"
+    script = "executor --no-push --insecure-pull"
+    sentence, note, _ = shell(
+        podman, debug, f"{script}; true", volume, "--cap-drop=ALL"
+    ).splitlines()
+    assert sentence.startswith("error: in-place mode takes capabilities that this container has")
+    assert note.startswith("note: commands cannot be run in a sandbox: ")
+
+
+def test_a_build_without_commands_needs_no_root_that_can_be_written(
+    podman: Podman, debug: str, busybox: str, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nCOPY Dockerfile /bin/\n")
+    flags = ("--read-only", "--tmpfs=/work", f"--volume={tmp_path}:/workspace:ro")
+    script = """
+        executor --no-push --insecure-pull --isolation=in-place --kaniko-dir=/work && ls -A /work
+    """
+    assert "in-place" not in shell(podman, debug, script, *flags).split()
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "flags", "program", "hint"),
+    [
+        (
+            "FROM scratch\nADD https://example.com/some.git /\n",
+            "",
+            "git",
+            "--build-context NAME=DIRECTORY",
+        ),
+        (
+            "FROM scratch\nRUN --mount=type=ssh /bin/true\n",
+            "--ssh=default=/workspace/key",
+            "ssh-agent",
+            "--ssh ID=SOCKET",
+        ),
+    ],
+)
+def test_programs_that_the_image_has_not_are_named(
+    podman: Podman, debug: str, tmp_path: Path, dockerfile: str, flags: str, program: str, hint: str
+) -> None:
+    (tmp_path / "Dockerfile").write_text(dockerfile)
+    (tmp_path / "key").write_text("no key\n")
+    script = f"executor --no-push {flags}; echo $?"
+    written = shell(podman, debug, script, f"--volume={tmp_path}:/workspace:ro")
+    assert f"the program {program}," in written or f"the programs {program} and" in written
+    assert hint in written.splitlines()[-2]
+    assert written.endswith("\n1\n")

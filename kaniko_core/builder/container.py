@@ -18,6 +18,8 @@ _MARKS = (
     "run/systemd/container",
     "__runsc_containers__",
 )
+# What unpacking an image, and running commands as its users, takes: capabilities(7).
+_NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "SETGID": 6, "SETUID": 7}
 _CGROUPS = ("docker", "kubepods", "containerd", "libpod", "crio", "lxc", "garden", "machine.slice")
 
 
@@ -42,6 +44,20 @@ def found_container(root: Path = Path("/")) -> str | None:
         if fields[1:3] == ["/", "overlay"]:
             return "/ is an overlay"
     return None
+
+
+def missing_capabilities(root: Path = Path("/")) -> list[str]:
+    """Return the names of those capabilities that a build in place takes, and that we have not.
+
+    Args:
+        root: where the machine's files are.
+    """
+    for line in _text(root / "proc/self/status").splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            held = int(value, 16)
+            return [name for name, number in _NEEDED.items() if not held >> number & 1]
+    return []
 
 
 def _text(path: Path) -> str:

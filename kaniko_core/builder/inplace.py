@@ -240,7 +240,8 @@ class InPlaceTrees:
         place = Place(home, home / "tree", self._premises.rules, self.settle)
         with disk_errors("keep a stage's files in", home):
             place.shadow.mkdir()
-            place.stash.mkdir(mode=_ROOT_MODE)
+            place.stash.mkdir()
+            place.stash.chmod(_ROOT_MODE)
             os.utime(place.stash, ns=(0, 0))
         return place
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kaniko_core.builder.configure import located
-from kaniko_core.builder.container import found_container
+from kaniko_core.builder.container import found_container, missing_capabilities
 from kaniko_core.builder.overlays import OverlayTrees
 from kaniko_core.builder.plan import Plan
 from kaniko_core.builder.premises import Housekeeping, Premises, place_for
@@ -94,11 +94,10 @@ def _in_place(
                 with located(instruction.source):
                     _refuse_impossible(instruction)
     base = workspace.directory.parent
-    place = place_for(base, _ROOT)
-    covered = [base, place, Path(f"{place}.lock"), *protected]
     carried = home()
-    if carried is not None:
-        covered.append(carried)
+    # Where nothing is carried, the root is never entered: no later build has to find the place.
+    place = place_for(base, _ROOT) if carried else workspace.directory / "in-place"
+    covered = [base, place, Path(f"{place}.lock"), *([carried] if carried else []), *protected]
     rules = IgnoreRules(mount_points(_ROOT)).and_paths(_relative(covered))
     housekeeping = Housekeeping(
         forget=build.pre_cleanup and not build.preserve_context,
@@ -113,26 +112,51 @@ def _in_place(
 def _refuse(build: BuildOptions, cause: SandboxError | None) -> None:
     """Refuse to build in place where that would do harm, or cannot work.
 
+    Args:
+        build: what the user wants.
+        cause: why there can be no sandbox, if the user left the choice to us.
+
     Raises:
-        SandboxError: *cause*, where there is one: it says what would have been better.
+        SandboxError: *cause*, where only a sandbox could have done.
     """
-    why, hint = "", _SANDBOX_HINT
     if found_container() is None and not build.force:
-        why = (
+        raise cause or SandboxError(
             "in-place mode clears / for the image's files, and this does not look like a "
-            "container: it would wipe the machine"
+            "container: it would wipe the machine",
+            hint=f"{_SANDBOX_HINT}; if the machine may be wiped, say --force",
         )
-        hint += "; if the machine may be wiped, say --force"
-    elif home() is None:
-        why = (
+    if home() is None:
+        raise cause or SandboxError(
             "in-place mode clears / for the image's files, and this Python is installed there: "
-            "it would lose its own files"
+            "it would lose its own files",
+            hint=f"{_SANDBOX_HINT}; or use the executor's container image, which carries its own "
+            "Python",
         )
-        hint += "; or use the executor's container image, which carries its own Python"
-    elif os.geteuid() != 0:
-        why, hint = "in-place mode takes root in the container", "run the container as root"
-    if why:
-        raise cause or SandboxError(why, hint=hint)
+    if (lack := _lack()) is not None:
+        if cause is not None:
+            lack.add_note(str(cause))
+        raise lack
+
+
+def _lack() -> SandboxError | None:
+    """Return what a container must have, and this one was denied."""
+    if os.geteuid() != 0:
+        return SandboxError(
+            "in-place mode takes root in the container",
+            hint="run the container as root: in Kubernetes, runAsUser: 0",
+        )
+    if missing := missing_capabilities():
+        return SandboxError(
+            f"in-place mode takes capabilities that this container has not: {', '.join(missing)}",
+            hint="containers have them unless they are dropped: in Kubernetes, leave "
+            "capabilities.drop out, or add these to capabilities.add",
+        )
+    if os.statvfs(_ROOT).f_flag & os.ST_RDONLY:
+        return SandboxError(
+            "in-place mode unpacks images onto /, which is mounted read-only here",
+            hint="let the container write there: in Kubernetes, leave readOnlyRootFilesystem out",
+        )
+    return None
 
 
 def _refuse_impossible(run: Run) -> None:
@@ -154,15 +178,15 @@ def protected_paths(
     build: BuildOptions, output: OutputOptions, cache: CacheOptions, registry: RegistryOptions
 ) -> list[Path]:
     """Return every path of this machine that the options name: what a build needs to its end."""
-    found = [cache.cache_dir]
+    found = [cache.cache_dir] if build.cache else []
     with suppress(RuntimeError):  # nobody's home is known here
         found.append(Path("~/.docker").expanduser())
     found += [Path(text) for _, text in registry.registry_certificate]
     found += [Path(secret.path) for secret in build.secret if secret.path is not None]
     found += [path for agent in build.ssh for path in agent.paths]
-    found += [p for p in (output.tar_path, output.oci_layout_path, output.digest_file) if p]
-    for text in (build.context, build.dockerfile, *(value for _, value in build.build_context)):
-        path = Path(text.partition("://")[2] if "://" in text else text)
-        if path.exists():
-            found.append(path)
-    return [path for path in found if path.exists() or path.parent.exists()]
+    texts = (build.context, build.dockerfile, *(value for _, value in build.build_context))
+    found += [Path(text.partition("://")[2] if "://" in text else text) for text in texts]
+    # What is not there cannot be needed; the image may have something of that name.
+    there = [path for path in found if path.exists()]
+    written = (output.tar_path, output.oci_layout_path, output.digest_file)
+    return [*there, *(path for path in written if path is not None)]

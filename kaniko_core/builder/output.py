@@ -78,8 +78,6 @@ class Delivery:
         ):
             _check_directory(digest_file.absolute().parent, digest_file)
         if (layout := self._options.oci_layout_path) is not None:
-            with disk_errors("write an OCI layout to", layout):
-                layout.mkdir(parents=True, exist_ok=True)
             _check_directory(layout, layout)
         checks = [self._uploads.submit(self._registry.check_push, r) for r in self._destinations]
         for check in checks:
@@ -166,10 +164,8 @@ def open_delivery(
 
 
 def _check_directory(directory: Path, what: Path) -> None:
-    if not directory.is_dir():
-        raise DiskError(
-            f"cannot write {what}: there is no directory {directory}", hint="create it first"
-        )
+    with disk_errors(f"write {what.name} to", directory):
+        directory.mkdir(parents=True, exist_ok=True)
     if not os.access(directory, os.W_OK | os.X_OK):
         raise DiskError(
             f"cannot write {what}: {directory} is not writable",

@@ -144,7 +144,8 @@ class Place:
             DiskError: something cannot be moved.
         """
         move_contents(self.root, root, self.rules)
-        self.root = root
+        # What was renamed counts as changed, and is not where it was.
+        self.root, self.scanner = root, None
 
     def has_run(self) -> None:
         """Note that a command ran, whose changes are being read."""

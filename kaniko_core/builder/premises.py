@@ -27,6 +27,7 @@ from kaniko_core.rootfs.ignore import IgnoreRules
 from kaniko_core.rootfs.moving import clear, move_contents, remove
 
 _NAME = "in-place"
+_ROOT_MODE = 0o755
 _EMPTYING, _BUILDING, _RESTORING = "emptying", "building", "restoring"
 
 
@@ -61,7 +62,7 @@ class Premises:
     housekeeping: Housekeeping
     progress: Progress
     _occupied: bool = False
-    _entered: bool = False
+    _phase: str = ""
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _stack: ExitStack = field(default_factory=ExitStack)
     _removals: list[threading.Thread] = field(default_factory=list)
@@ -80,13 +81,13 @@ class Premises:
         Raises:
             DiskError: something cannot be moved.
         """
-        if self._entered:
+        if self._phase:
             return
         with disk_errors("keep the files of / in", self.place):
             self._occupy()
-            self._entered = True
             aside = self.place / "aside"
             aside.mkdir(exist_ok=True)
+            aside.chmod(_ROOT_MODE)
             self._note(_EMPTYING)
             if self.housekeeping.forget:
                 clear(self.root, self.rules)
@@ -114,16 +115,18 @@ class Premises:
             DiskError: something cannot be moved.
         """
         try:
-            entered, self._entered = self._entered, False
+            entered = self._phase != ""
             if entered and not self.housekeeping.leave:
-                self.empty()
+                if self._phase == _BUILDING:
+                    self.empty()
+                # Else what is in the root is not the build's: moving it aside was interrupted.
                 self._restore()
             if self._occupied and not (entered and not self.housekeeping.tidy):
                 for thread in self._removals:
                     thread.join()
                 remove(self.place)
         finally:
-            self._occupied = False
+            self._occupied, self._phase = False, ""
             self._stack.close()
 
     def _occupy(self) -> None:
@@ -139,6 +142,7 @@ class Premises:
         if aside.is_dir():
             move_contents(aside, self.root, self.rules)
         self._state.unlink(missing_ok=True)
+        self._phase = ""
 
     def _recover(self) -> None:
         """Finish what a build that was killed, or left its files, has begun."""
@@ -162,6 +166,7 @@ class Premises:
         return self.place / "state"
 
     def _note(self, state: str) -> None:
+        self._phase = state
         new = self._state.with_name("state.new")
         new.write_text(state)
         new.replace(self._state)
@@ -186,11 +191,13 @@ class Premises:
 def place_for(base: Path, root: Path) -> Path:
     """Return where trees can be kept so that moving them to *root* is a rename.
 
+    Nothing can be moved to a root that is read-only: what runs no command needs none.
+
     Args:
         base: the build's base directory, which exists.
         root: the root directory.
     """
-    if os.stat(base).st_dev == os.stat(root).st_dev:
+    if os.stat(base).st_dev == os.stat(root).st_dev or not os.access(root, os.W_OK):
         return base / _NAME
     return root / f".kaniko-{_NAME}"
 

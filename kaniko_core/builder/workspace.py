@@ -13,6 +13,7 @@ lock that nobody holds.
 from __future__ import annotations
 
 import itertools
+import os
 import secrets
 import shutil
 import threading
@@ -149,7 +150,7 @@ def open_workspace(
     # The lock comes first: a directory without one is taken for a leftover.
     lock = FileLock(f"{directory}.lock", fallback_to_soft=False)
     with ExitStack() as stack:
-        with disk_errors("keep the build's files in", base):
+        with _kept_in(base):
             base.mkdir(parents=True, exist_ok=True)
             _sweep(base)
             lock.acquire()
@@ -160,6 +161,19 @@ def open_workspace(
         inner = stack.enter_context(ExitStack())
         stack.callback(packers.shutdown, wait=True, cancel_futures=True)
         yield Workspace(directory, packers, cache_dir, progress, inner)
+
+
+@contextmanager
+def _kept_in(base: Path) -> Iterator[None]:
+    try:
+        with disk_errors("keep the build's files in", base):
+            yield
+    except DiskError as error:
+        if home() is not None and os.geteuid() != 0:
+            error.hint = "run the container as root: in Kubernetes, runAsUser: 0"
+        elif error.hint is not None:
+            error.hint += ", with --kaniko-dir"
+        raise
 
 
 def _remove(directory: Path) -> None:

@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import IO
 
 from kaniko_core.errors import ContextError, KanikoError, disk_errors, reason_of
+from kaniko_core.home import home as carried
 
+_INSTALL = "install the package git; an image for building usually has it already"
+# The executor's image has nothing but the executor.
+_FETCH = (
+    "fetch the repository before the build, and name its directory with --build-context "
+    "NAME=DIRECTORY, for COPY --from=NAME"
+)
 # The first git that takes configuration from its environment.
 _OLDEST = (2, 31)
 _UMASK = 0o022
@@ -217,7 +224,7 @@ def find_git(home: Path, stopped: threading.Event) -> GitProgram:
     if path is None:
         raise ContextError(
             "git repositories need the program git, which is not installed here",
-            hint="install the package git; an image for building usually has it already",
+            hint=_INSTALL if carried() is None else _FETCH,
         )
     with disk_errors("make", home):
         home.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Self
 
 from kaniko_core.errors import SandboxError, UsageError, reason_of
-from kaniko_core.home import interpreter
+from kaniko_core.home import home, interpreter
 
 _WATCH = "import os, sys; print(os.environ['SSH_AGENT_PID'], flush=True); sys.stdin.read()"
 _PROGRAMS = ("ssh-agent", "ssh-add")
 _INSTALL = "install openssh-client, or name the socket of an agent that runs"
+# The executor's image has nothing but the executor.
+_MOUNT = "mount the socket of an agent that runs elsewhere, and name it with --ssh ID=SOCKET"
 # Bytes of a key file; the largest real ones have some thousands.
 _LARGEST_KEY = 1 << 20
 _PATIENCE = 10.0  # seconds
@@ -104,7 +106,7 @@ def start_agent(socket: Path, keys: Sequence[Path]) -> KeyAgent:
     if agent is None or adder is None:
         raise SandboxError(
             "SSH keys need the programs ssh-agent and ssh-add, which are not installed here",
-            hint=_INSTALL,
+            hint=_INSTALL if home() is None else _MOUNT,
         )
     try:
         watcher = subprocess.Popen(

@@ -116,12 +116,20 @@ def test_tarball_layout_and_digest_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flag", ["tar_path", "digest_file"])
-def test_file_in_a_directory_that_is_not_there_is_found_before_the_build(
-    tmp_path: Path, flag: str
-) -> None:
-    given = options(tmp_path, **{flag: tmp_path / "missing" / "file"})
+def test_directory_of_a_file_is_made(tmp_path: Path, flag: str) -> None:
+    """Go kaniko's users write to /tmp, which our images have not."""
+    file = tmp_path / "missing" / "too" / "file"
+    with open_delivery(options(tmp_path, **{flag: file}), FakeRegistry(), silent) as delivery:
+        delivery.deliver(image())
+    assert file.is_file()
+
+
+@pytest.mark.parametrize("flag", ["tar_path", "digest_file", "oci_layout_path"])
+def test_what_cannot_be_written_is_found_before_the_build(tmp_path: Path, flag: str) -> None:
+    (tmp_path / "file").touch()
+    given = options(tmp_path, **{flag: tmp_path / "file" / "below" / "name"})
     with (
-        pytest.raises(DiskError, match="there is no directory"),
+        pytest.raises(DiskError, match=f"cannot write name to {tmp_path}/file/below.*: Not a dir"),
         open_delivery(given, FakeRegistry(), silent),
     ):
         pytest.fail("the build began")
