@@ -7,6 +7,7 @@
     ├── lib/python3.X/              modules, compiled: the standard library, dependencies, ours
     ├── ssl/                        whom we believe: Debian's certificate authorities
     ├── ssl/certs/                  empty: a place for more of them
+    ├── licenses/                   of everything above
     ├── .docker/config.json         an empty Docker configuration
     └── .kaniko-home                the marker: a digest of all of the above
     OUT/busybox/                    what the debug image has besides
@@ -36,6 +37,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from closure import Module, closure
+from licenses import take_licenses, take_terms
 
 # Where everything is at run time: the loader's name is part of the interpreter.
 HOME = Path("/kaniko")
@@ -71,7 +73,9 @@ NEVER = (
 # Data of packages that is read when they are imported.
 DATA = ("jsonschema_specifications/schemas",)
 
+BUSYBOX = Path("/bin/busybox")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+AUTHORITIES = Path("/usr/share/ca-certificates/mozilla")  # what it is made of
 # pthread_exit and pthread_cancel open it by name.
 OPENED_BY_NAME = ("libgcc_s.so.1",)
 
@@ -108,8 +112,10 @@ def main() -> None:
         place(module, library)
     for name in DATA:
         shutil.copytree(DEPENDENCIES / name, library / name)
-    take_machine_code(home)
+    taken = [module.file for module in modules.values()] + take_machine_code(home)
     take_certificates(home, library)
+    take_licenses(home / "licenses", [*taken, AUTHORITIES], DEPENDENCIES)
+    copy(SOURCE / "LICENSE", home / "licenses" / "kaniko-py")
     (home / ".docker").mkdir()
     (home / ".docker" / "config.json").write_text('{"auths": {}}\n')
     for name in ("executor", "warmer"):
@@ -158,14 +164,18 @@ def output_of(*command: str | Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def take_machine_code(home: Path) -> None:
+def take_machine_code(home: Path) -> list[Path]:
     """Take the interpreter, and every shared library that something in *home* needs.
 
     The interpreter is started by our own loader then, and all find their libraries in our
     directory, whatever is elsewhere.
+
+    Returns:
+        where they were.
     """
     interpreter, lib = home / "bin" / "python3", home / "lib"
-    copy(Path(sys.executable).resolve(), interpreter)
+    installed = Path(sys.executable).resolve()
+    copy(installed, interpreter)
     needing = [interpreter, *sorted(lib.rglob("*.so"))]
     loader = Path(output_of("patchelf", "--print-interpreter", interpreter).strip())
     libraries = {loader.name: loader} | needed_libraries(needing, loader)
@@ -179,6 +189,7 @@ def take_machine_code(home: Path) -> None:
     for prefix, patches in PATCHES.items():
         (file,) = lib.glob(f"{prefix}*")
         patch(file, patches)
+    return [installed, *libraries.values()]
 
 
 def needed_libraries(files: Iterable[Path], loader: Path) -> dict[str, Path]:
@@ -225,7 +236,8 @@ def take_certificates(home: Path, library: Path) -> None:
 def take_busybox(directory: Path) -> None:
     """Take busybox, and a link to it for each of its programs; /busybox is where GitLab looks."""
     busybox = directory / "busybox"
-    copy(Path("/bin/busybox"), busybox)
+    copy(BUSYBOX, busybox)
+    take_terms(directory.parent / "licenses", "busybox-static")
     for name in output_of(busybox, "--list").split():
         if name != busybox.name:
             (directory / name).symlink_to(busybox.name)

@@ -3,6 +3,7 @@
     <world cache>/kaniko/
     ├── dependencies-<key>/     layout: Debian with Python and what pyproject.toml asks for
     ├── images-<key>/           layouts: executor, warmer, debug; and the context of their build
+    ├── unpacked/               the executor's cache: the layers of the first, unpacked
     └── <kind>.lock             held while one of them is being made
 
 A key is a digest of all that goes in. Where only our code has changed, the first is there
@@ -14,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -33,7 +35,10 @@ TARGETS = ("executor", "warmer", "debug")
 EPOCH = 1_700_000_000  # seconds: a time that no test mistakes for its own
 
 # What the build takes from the working tree.
-_INPUTS = ("deploy", "kaniko_core", "kaniko_executor", "kaniko_warmer", "pyproject.toml")
+_INPUTS = (
+    *("deploy", "kaniko_core", "kaniko_executor", "kaniko_warmer"),
+    *("LICENSE", "pyproject.toml"),
+)
 # Those of this machine: a proxy may have some of its own.
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _KEPT = 3  # of each kind, for other versions of the working tree
@@ -59,16 +64,21 @@ class KanikoImages:
         """Put an image into podman's storage, unless it is there, and return its name."""
         name = f"localhost/kaniko/{target}:{self.key}"
         if name not in podman("images", "--format={{.Repository}}:{{.Tag}}").split():
-            number = podman("pull", "--quiet", f"oci:{self.layout(target)}").strip()
+            # Podman makes a name of the path, and not every path is one: this one always is.
+            link = Path("/var/tmp") / f"kaniko-{secrets.token_hex(8)}"
+            link.symlink_to(self.layout(target).resolve())
+            try:
+                number = podman("pull", "--quiet", f"oci:{link}").strip()
+            finally:
+                link.unlink()
             podman("tag", number, name)
         return name
 
 
 def kaniko_images() -> KanikoImages:
     """Return our images, made of the working tree as it is now if need be."""
-    key = _key(REPOSITORY)
-    made = _kept(f"images-{key}", lambda directory: _make_images(directory, key))
-    return KanikoImages(made, key)
+    made = _kept("images", lambda: _key(REPOSITORY), _make_images)
+    return KanikoImages(made, made.name.removeprefix("images-"))
 
 
 def copy_inputs(directory: Path) -> None:
@@ -88,7 +98,7 @@ def certificates() -> bytes:
 
 def dependencies_layout() -> Path:
     """Return the layout of the stage ``dependencies``, made if need be (about 20 seconds)."""
-    return _kept(f"dependencies-{_dependencies_key(REPOSITORY)}", _make_dependencies)
+    return _kept("dependencies", lambda: _dependencies_key(REPOSITORY), _make_dependencies)
 
 
 def _key(top: Path) -> str:
@@ -120,22 +130,28 @@ def _digest(parts: Iterable[bytes]) -> str:
     return state.hexdigest()[:16]
 
 
-def _kept(name: str, make: Callable[[Path], None]) -> Path:
-    """Return a directory of the world cache; only one process makes it, the others wait."""
+def _kept(kind: str, key: Callable[[], str], make: Callable[[Path], str]) -> Path:
+    """Return a directory of the world cache; only one process makes it, the others wait.
+
+    Args:
+        kind: the first part of its name.
+        key: tells the rest; asked again after waiting, because somebody may be editing.
+        make: makes it, and returns the key of what it was made of.
+    """
     cache = world_cache() / "kaniko"
-    directory = cache / name
-    if directory.exists():
-        os.utime(directory)
-        return directory
-    cache.mkdir(exist_ok=True)
-    kind = name.partition("-")[0]
-    with FileLock(cache / f"{kind}.lock"):
-        if not directory.exists():
-            with tempfile.TemporaryDirectory(dir=cache, prefix=".making-") as scratch:
-                made = Path(scratch) / "made"
-                make(made)
-                made.rename(directory)
-            _forget_old(cache, kind)
+    directory = cache / f"{kind}-{key()}"
+    if not directory.exists():
+        cache.mkdir(exist_ok=True)
+        with FileLock(cache / f"{kind}.lock"):
+            directory = cache / f"{kind}-{key()}"
+            if not directory.exists():
+                with tempfile.TemporaryDirectory(dir=cache, prefix=".making-") as scratch:
+                    made = Path(scratch) / "made"
+                    directory = cache / f"{kind}-{make(made)}"
+                    if not directory.exists():
+                        made.rename(directory)
+                _forget_old(cache, kind)
+    os.utime(directory)
     return directory
 
 
@@ -145,21 +161,22 @@ def _forget_old(cache: Path, kind: str) -> None:
         shutil.rmtree(directory)
 
 
-def _make_dependencies(layout: Path) -> None:
+def _make_dependencies(layout: Path) -> str:
+    key = _dependencies_key(REPOSITORY)
     _build("dependencies", layout, REPOSITORY, {})
+    return key
 
 
-def _make_images(directory: Path, key: str) -> None:
+def _make_images(directory: Path) -> str:
     context = directory / "context"
     copy_inputs(context)
-    if _key(context) != key:
-        raise AssertionError("the working tree changed while it was copied: run this again")
     with tempfile.TemporaryDirectory(dir=directory, prefix=".collected-") as scratch:
         named = {"dependencies": dependencies_layout()}
         collected = Path(scratch) / "layout"
         _build("collected", collected, context, named)
         for target in TARGETS:
             _build(target, directory / target, context, {**named, "build": collected})
+    return _key(context)
 
 
 def _build(target: str, layout: Path, context: Path, named: dict[str, Path]) -> None:
@@ -170,6 +187,7 @@ def _build(target: str, layout: Path, context: Path, named: dict[str, Path]) -> 
         *("--context", context, "--dockerfile", "deploy/Dockerfile", "--target", target),
         *("--build-arg=BASE=debian", "--build-arg", f"SOURCE_DATE_EPOCH={EPOCH}"),
         *("--no-push", "--oci-layout-path", layout, "--kaniko-dir", layout.parent),
+        *("--cache", "--cache-dir", world_cache() / "kaniko" / "unpacked"),
         *(f"--build-context={name}=oci-layout://{path}" for name, path in layouts.items()),
     ]
     if _CERTIFICATES.exists():

@@ -34,7 +34,7 @@ DEBIAN = "base/debian:bookworm"
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 _SECONDS = 300.0
-_PAUSE = 0.1  # seconds between two looks at a container
+_PAUSE = 0.05  # seconds between two looks at a process, or at a log
 # Otherwise podman removes init containers, with their logs, as soon as they have ended.
 _KEEP_INIT_CONTAINERS = {"io.podman.annotations.init.container.type": "always"}
 _TOKEN = {"token": b"not for builds", "namespace": b"default", "ca.crt": b"no certificate"}
@@ -50,13 +50,13 @@ def filled(registry: Registry) -> Registry:
     return registry
 
 
-def example(name: str, registry: Registry) -> list[Document]:
+def example(name: str, registry: Registry, *, debian: str = DEBIAN) -> list[Document]:
     """Read an example as its readers make it their own, with base images that are at hand."""
     text = (EXAMPLES / name).read_text()
     for word, replacement in (
         ("registry.example.com", registry.address),
         ("docker.io/library/busybox:stable", f"{registry.address}/{BUSYBOX}"),
-        ("docker.io/library/debian:bookworm-slim", f"{registry.address}/{DEBIAN}"),
+        ("docker.io/library/debian:bookworm-slim", f"{registry.address}/{debian}"),
     ):
         text = text.replace(word, replacement)
     return list(yaml.safe_load_all(text))
@@ -129,21 +129,18 @@ class Pod:
 
     def log(self, container: str) -> str:
         """Return what *container* has written so far, to both streams."""
-        path = Path(self._inspect(container)["HostConfig"]["LogConfig"]["Path"])
-        text = ""
-        for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
-            # Time, stream, F for a full line or P for a part of one; as a node's own logs.
-            _, _, kind, written = line.split(" ", 3)
-            text += written if kind == "P" else f"{written}\n"
-        return text
+        return _written(self._inspect(container))
 
     def wait_for(self, container: str, text: str) -> None:
         """Wait until *container* has written *text*."""
         deadline = time.monotonic() + _SECONDS
-        while text not in self.log(container):
-            assert self._inspect(container)["State"]["Status"] != "exited", self.log(container)
-            assert time.monotonic() < deadline, self.log(container)
+        found = self._inspect(container)
+        runs = True
+        while text not in _written(found):
+            assert runs, f"{container} has ended:\n{_written(found)}"
+            assert time.monotonic() < deadline, _written(found)
             time.sleep(_PAUSE)
+            runs = _runs(found)
 
     def remove(self) -> None:
         """Remove the pod, and all that is its own."""
@@ -152,12 +149,15 @@ class Pod:
 
     def _ended(self, container: str) -> Ended:
         deadline = time.monotonic() + _SECONDS
-        while (state := self._inspect(container)["State"])["Status"] not in ("exited", "stopped"):
-            assert time.monotonic() < deadline, f"{container} runs on:\n{self.log(container)}"
+        while (found := self._inspect(container))["State"]["Status"] not in ("exited", "stopped"):
+            # To ask podman all the time would take a good part of a processor.
             time.sleep(_PAUSE)
-        log = self.log(container)
+            while _runs(found):
+                assert time.monotonic() < deadline, f"{container} runs on:\n{_written(found)}"
+                time.sleep(_PAUSE)
+            assert time.monotonic() < deadline, f"{container} does not end"
         message = _message_file(self.directory, container).read_text()
-        return Ended(state["ExitCode"], log, message)
+        return Ended(found["State"]["ExitCode"], _written(found), message)
 
     def _inspect(self, container: str) -> Document:
         found = json.loads(self.podman("container", "inspect", self._full(container)))[0]
@@ -166,6 +166,22 @@ class Pod:
 
     def _full(self, container: str) -> str:
         return f"{self.name}-{container}"
+
+
+def _runs(container: Document) -> bool:
+    pid = container["State"]["Pid"]
+    return pid != 0 and Path(f"/proc/{pid}").exists()
+
+
+def _written(container: Document) -> str:
+    """Return what a container has written, from its log as a node keeps it."""
+    path = Path(container["HostConfig"]["LogConfig"]["Path"])
+    text = ""
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        # Time, stream, F for a full line or P for a part of one.
+        _, _, kind, written = line.split(" ", 3)
+        text += written if kind == "P" else f"{written}\n"
+    return text
 
 
 @dataclass(frozen=True, slots=True)

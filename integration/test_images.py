@@ -67,6 +67,18 @@ def test_it_is_small(kaniko: KanikoImages) -> None:
     assert sum(m.size for layer in layers for m in layer.members.values()) < _LARGEST
 
 
+def test_licenses_of_what_is_in_it_are_in_it(podman: Podman, debug: str) -> None:
+    script = """
+        cd /kaniko/licenses && ls && cat VERSIONS
+        grep -l 'GNU Lesser' libc6 && grep -l 'Permission is hereby granted' rich
+        grep -l 'GNU GENERAL PUBLIC' GPL-2 && grep -l 'Apache License' kaniko-py
+    """
+    words = set(shell(podman, debug, script).split())
+    assert {"libc6", "libssl3", "python3.11-minimal", "ca-certificates", "httpx", "typer"} <= words
+    assert {"rich", "busybox-static", "kaniko-py", "GPL-2"} <= words
+    assert not {"patchelf", "pip", "bash"} & words
+
+
 def test_executor_and_warmer_share_their_layers(kaniko: KanikoImages) -> None:
     """A pod with both downloads them once."""
     executor, warmer = (
@@ -264,7 +276,7 @@ def test_the_executor_image_builds_itself(
 _HINTS = {
     "--user=1000": "run the container as root",
     "--cap-drop=ALL": "leave capabilities.drop out",
-    "--cap-drop=SETUID": "SETUID",
+    "--cap-drop=SETUID,KILL": "KILL, SETUID",
     "--read-only": "with --kaniko-dir",
     "--read-only --tmpfs=/work --env=KANIKO_DIR=/work": "leave readOnlyRootFilesystem out",
     "--user=1000 --tmpfs=/work:mode=1777 --env=KANIKO_DIR=/work": "run the container as root",
@@ -275,6 +287,7 @@ _HINTS = {
 def test_what_a_build_in_place_is_denied_is_told_before_it_begins(
     podman: Podman, debug: str, busybox: str, tmp_path: Path, flags: str
 ) -> None:
+    tmp_path.chmod(0o755)  # for any user
     (tmp_path / "Dockerfile").write_text(f"FROM {busybox}\nRUN true\n")
     script = "executor --no-push --insecure-pull --isolation=in-place; echo $?"
     written = shell(podman, debug, script, f"--volume={tmp_path}:/workspace:ro", *flags.split())
@@ -308,6 +321,20 @@ def test_a_build_without_commands_needs_no_root_that_can_be_written(
         executor --no-push --insecure-pull --isolation=in-place --kaniko-dir=/work && ls -A /work
     """
     assert "in-place" not in shell(podman, debug, script, *flags).split()
+
+
+def test_six_capabilities_are_enough(
+    podman: Podman, debug: str, busybox: str, tmp_path: Path
+) -> None:
+    """Those that the hint and README name, for pods that drop all others."""
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {busybox}\nUSER web\nRUN sleep 600 & id -un\n"
+        "USER root\nRUN touch /x && chown web /x && chmod 4755 /x && rm /etc/group\n"
+    )
+    flags = ("--cap-drop=ALL", "--cap-add=CHOWN,DAC_OVERRIDE,FOWNER,KILL,SETGID,SETUID")
+    script = "executor --no-push --insecure-pull --isolation=in-place"
+    written = shell(podman, debug, script, f"--volume={tmp_path}:/workspace:ro", *flags)
+    assert "web" in written.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,22 @@ RUN cat /a /c/a /c/from-b/a > /all
     assert differences(site.image("sandboxed"), site.image()) == {}
 
 
+def test_file_of_another_stage_is_mounted(site: Site, programs: Programs, busybox: str) -> None:
+    site.fill(
+        f"""FROM {busybox} AS one
+RUN mkdir /data && echo one > /data/file
+FROM one
+RUN --mount=from=one,source=/data/file,target=/data/file cat /data/file > /seen
+RUN --mount=from=one,source=/data/file,target=/more,rw echo more >> /more && cat /more > /both
+"""
+    )
+    site.build()
+    site.build_in_sandbox(programs, "sandboxed")
+
+    assert site.image().tree["/both"].content == '"one\\nmore\\n"'
+    assert differences(site.image("sandboxed"), site.image()) == {}
+
+
 @pytest.mark.parametrize("isolation", ["in-place", "sandbox"])
 def test_single_snapshot_is_one_layer_of_everything(
     site: Site, programs: Programs, busybox: str, isolation: str
@@ -283,6 +299,28 @@ def test_files_of_the_last_stage_stay_if_they_are_asked_for(
     assert differences(site.image(), site.image("again")) == {}
 
 
+def test_last_stage_is_left_though_only_another_one_runs_commands(
+    make_site: Callable[..., Site], busybox: str
+) -> None:
+    site = make_site()
+    site.fill(
+        f"FROM {busybox} AS one\nRUN echo one > /one\n"
+        "FROM scratch\nCOPY --from=one /one /bin/busybox /copied/\n"
+    )
+    site.build("layout", "--materialize")
+
+    left = "/copied/busybox sh -c 'cat /copied/one; test ! -e /one && test ! -e /etc/passwd'"
+    assert site.container.shell(left).stdout == "one\n"
+
+
+def test_context_in_the_root_itself_is_refused(site: Site, busybox: str) -> None:
+    site.fill(f"FROM {busybox}\nRUN true\n")
+    dockerfile = f"--dockerfile={site.context / 'Dockerfile'}"
+    done = site.build("layout", "--context=/", dockerfile, check=False)
+
+    said(done, "named as the build context")
+
+
 def test_what_was_there_is_put_back_or_removed_as_asked(
     make_site: Callable[..., Site], busybox: str
 ) -> None:
@@ -336,6 +374,29 @@ sleep 0.3; ps | grep -c '[s]leep 300'
     site.build()
     assert site.root() == before
     assert not list(registry.storage.glob(f"**/repositories/ended/{signal.lower()}/_manifests"))
+
+
+def test_build_that_is_ended_while_another_one_goes_on_never_begins(
+    site: Site, tmp_path: Path, busybox: str
+) -> None:
+    """Both would be in the same root, also if they keep their files in different places."""
+    site.fill(f"FROM {busybox}\nRUN touch /begun; sleep 6; test ! -e /second\n")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "Dockerfile").write_text(f"FROM {busybox}\nRUN touch /second; sleep 60\n")
+    flags = "--isolation=in-place --insecure --insecure-pull --no-push"
+    done = site.container.shell(
+        f"""{EXECUTOR} {flags} --context={site.context} & first=$!
+until test -e /begun; do sleep 0.1; done
+{EXECUTOR} {flags} --context={other} --kaniko-dir={tmp_path}/moved 2> {tmp_path}/said & second=$!
+until grep -q waiting {tmp_path}/said; do sleep 0.1; done
+kill -TERM $second; wait $second; echo $?
+kill -0 $first && wait $first; echo $?
+"""
+    )
+
+    assert done.stdout.split() == ["143", "0"], done.written
+    assert "RUN" not in (tmp_path / "said").read_text()
 
 
 def test_daemons_are_ended_and_reaped(site: Site, busybox: str) -> None:

@@ -37,7 +37,7 @@ HOMES = {
     "httpx": {"registry/"},
     "oras": {"registry/"},
     "dockerfile_parse": {"dockerfile/"},
-    "filelock": {"cache/", "rootfs/store.py", "builder/workspace.py", "builder/premises.py"},
+    "filelock": {"cache/", "rootfs/store.py", "builder/workspace.py"},
     "rich": {"console/live.py"},
     "typer": {"cli/", ""},
     "os.environ": {"cli/", "registry/auth.py", ""},

@@ -91,6 +91,7 @@ def build(
             epoch=project.epoch,
             ignored=ignored_changes(build),
             single_snapshot=build.single_snapshot,
+            materialize=build.materialize,
         )
 
         # From the top down, so that nobody begins anew what was ended.

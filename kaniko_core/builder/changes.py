@@ -58,19 +58,24 @@ def squashed(steps: Iterable[Iterable[Entry]], below: Rootfs, above: Rootfs) -> 
     """
     first_names: dict[tuple[int, int], bytes] = {}
     untold: list[Entry] = []
-    for name in sorted(_touched(steps, below), key=by_component):
+    # Only what is in one of these is looked at: anywhere else a link may be on the way.
+    old_directories, new_directories = {b""}, {b""}
+    for name in sorted(_touched(steps, below, above), key=by_component):
         untold = [entry for entry in untold if name.startswith(entry.name + b"/")]
-        old, new = below.lstat(name), above.lstat(name)
-        if new is None:
-            if old is not None and _is_directory(above.lstat(name.rpartition(b"/")[0])):
+        parent = name.rpartition(b"/")[0]
+        old = below.lstat(name) if parent in old_directories else None
+        new = above.lstat(name) if parent in new_directories else None
+        if _is_directory(old):
+            old_directories.add(name)
+        entry = above.entry(name, new) if new is not None else None
+        if new is None or entry is None:
+            if old is not None and parent in new_directories:
                 yield from untold
                 untold.clear()
                 yield Entry(name, Kind.WHITEOUT)
             continue
-        entry = above.entry(name, new)
-        if entry is None:
-            continue
         if entry.kind is Kind.DIRECTORY:
+            new_directories.add(name)
             untold.append(entry)
             if _is_directory(old) and _same_directory(entry, name, below):
                 continue
@@ -83,14 +88,20 @@ def squashed(steps: Iterable[Iterable[Entry]], below: Rootfs, above: Rootfs) -> 
         untold.clear()
 
 
-def _touched(steps: Iterable[Iterable[Entry]], below: Rootfs) -> set[bytes]:
-    """Return every name that *steps* tell, what they hide, and the directories those are in."""
+def _touched(steps: Iterable[Iterable[Entry]], below: Rootfs, above: Rootfs) -> set[bytes]:
+    """Return every name that *steps* tell, what they hide, and the directories those are in.
+
+    What was in a directory is hidden when it comes again after it was gone, or something else.
+    """
     names: set[bytes] = set()
     for entries in steps:
         for entry in entries:
-            names.add(entry.name)
-            if entry.kind is Kind.OPAQUE and _is_directory(below.lstat(entry.name)):
-                names.update(name for name, _ in below.walk(entry.name))
+            name = entry.name
+            names.add(name)
+            if entry.kind is Kind.DIRECTORY or not _is_directory(below.lstat(name)):
+                continue
+            if _is_directory(above.lstat(name)) and below.resolve_parent(name) == name:
+                names.update(name for name, _ in below.walk(name))
     for name in list(names):
         while name := name.rpartition(b"/")[0]:
             names.add(name)

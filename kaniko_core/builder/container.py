@@ -18,8 +18,9 @@ _MARKS = (
     "run/systemd/container",
     "__runsc_containers__",
 )
-# What unpacking an image, and running commands as its users, takes: capabilities(7).
-_NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "SETGID": 6, "SETUID": 7}
+# What it takes to unpack an image, to run commands as its users, and to end what these leave
+# running: capabilities(7).
+_NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7}
 _CGROUPS = ("docker", "kubepods", "containerd", "libpod", "crio", "lxc", "garden", "machine.slice")
 
 

@@ -11,8 +11,9 @@ the image has there is in the tree's *shadow*, a directory beside it.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -89,7 +90,7 @@ class PlacedTree:
 
     def marked(self) -> PlacedTree:
         """Return the tree, from which on its changes are counted."""
-        self.place.scan()
+        self.place.scan().settle()
         self.place.unseen = []
         return self
 
@@ -99,6 +100,7 @@ class PlacedTree:
         scanner = place.scan()
         changes = [*scanner.changes(place.touched), *(place.unseen or ())]
         changes.sort(key=lambda entry: by_component(entry.name))
+        place.unseen, place.touched = None, frozenset()
         return self._with(self.trees.packing(pack, lambda: changes))
 
     def shown(self, path: str, target: str, stack: ExitStack, *, write: bool) -> BindMount:
@@ -108,6 +110,8 @@ class PlacedTree:
             host = Path(os.fsdecode(view.host_path(name)))
             if self.place.rules.shelters(name):
                 host = self.trees.copy(CopySource(view, self.name), path)
+        if not host.is_dir():
+            return BindMount(target, host.parent, host.name, writable=write)
         return BindMount(target, host, writable=write)
 
     def _with(self, layer: Future[Layer] | None) -> PlacedTree:
@@ -120,7 +124,7 @@ class InPlaceTrees:
     Args:
         workspace: the build's own directory.
         premises: the root that commands run in.
-        allowed: called before the root is touched; raises where that must not be.
+        allowed: called once, before the root is touched; raises where that must not be.
     """
 
     concurrent = False
@@ -134,6 +138,7 @@ class InPlaceTrees:
         self._premises = premises
         self._allowed = allowed
         self._runner: InPlaceRunner | None = None
+        self._lock = threading.Lock()  # of the runner
         self._active: Place | None = None
         self._packing: list[Future[Layer]] = []
 
@@ -163,13 +168,12 @@ class InPlaceTrees:
         assert isinstance(tree, PlacedTree)
         if pack is not None:
             tree = tree.packed(pack)
-            tree.place.unseen = None
         if needed:
             tree.place.ready()
         return tree
 
     def drop(self, tree: Tree) -> None:
-        """Remove the tree, unless it is in the root: whoever comes next there will."""
+        """Remove the tree; if it is in the root, when another one comes there."""
         assert isinstance(tree, PlacedTree)
         place = tree.place
         place.stages -= 1
@@ -220,24 +224,30 @@ class InPlaceTrees:
 
     def close(self) -> None:
         """Put the root back as it was."""
+        # A build that failed may still pack: it must not read what comes in the files' place.
+        wait([future for future in self._packing if not future.cancel()])
         if self._runner is not None:
             self._runner.close()
             self._runner = None
         self._premises.close()
 
     def cancel(self) -> None:
-        """End every command that runs, now."""
-        if self._runner is not None:
-            self._runner.close()
+        """End every command that runs, now; and no other one begins."""
+        self._workspace.cancel()
+        with self._lock:
+            if self._runner is not None:
+                self._runner.close()
 
     def _running(self) -> InPlaceRunner:
-        if self._runner is None:
-            self._runner = open_in_place(self._workspace.directory)
-        return self._runner
+        with self._lock:
+            self._workspace.check()
+            if self._runner is None:
+                self._runner = open_in_place(self._workspace.directory)
+            return self._runner
 
     def _new(self) -> Place:
         home = self._premises.fresh()
-        place = Place(home, home / "tree", self._premises.rules, self.settle)
+        place = Place(home, home / "tree", self._premises.rules, self.settle, self._workspace.check)
         with disk_errors("keep a stage's files in", home):
             place.shadow.mkdir()
             place.stash.mkdir()
@@ -249,14 +259,18 @@ class InPlaceTrees:
         """Bring *place* into the root; what is there goes to its own directory."""
         if place is self._active:
             return
-        self._allowed()
-        # Before the first file is replaced, so that nothing has to be found in the root later.
-        self._running()
+        if self._runner is None:
+            # Before the first file is replaced: what shows that it may be is in the root too,
+            # and nothing has to be found there later.
+            self._allowed()
+            self._running()
         self._premises.enter()
         self.settle()
         root = self._premises.root
-        if self._active is not None:
-            self._active.move_to(self._active.stash)
+        if (last := self._active) is not None:
+            last.move_to(last.stash)
+            if last.stages == 0:
+                self._premises.throw_away(last.home)
         mark_foreign(root, place.rules)
         self._active = place
         place.move_to(root)

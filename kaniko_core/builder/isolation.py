@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kaniko_core.builder.configure import located
 from kaniko_core.builder.container import found_container, missing_capabilities
 from kaniko_core.builder.overlays import OverlayTrees
 from kaniko_core.builder.plan import Plan
-from kaniko_core.builder.premises import Housekeeping, Premises, place_for
+from kaniko_core.builder.premises import Housekeeping, Premises, place_for, was_lent
 from kaniko_core.builder.trees import Trees
 from kaniko_core.builder.workspace import Workspace
+from kaniko_core.context.named import LayoutContext, LocalContext, parse_named
 from kaniko_core.dockerfile.instructions import Run
 from kaniko_core.errors import SandboxError
 from kaniko_core.home import home
@@ -25,7 +26,9 @@ from kaniko_core.options import (
     RegistryOptions,
 )
 from kaniko_core.progress import Noted
+from kaniko_core.registry.auth import config_files
 from kaniko_core.rootfs.ignore import IgnoreRules, mount_points
+from kaniko_core.rootfs.tree import MOST_LINKS
 
 _ROOT = Path("/")
 _SANDBOX_HINT = "use --isolation=sandbox, which touches nothing outside of its own directory"
@@ -33,7 +36,7 @@ _SANDBOX_HINT = "use --isolation=sandbox, which touches nothing outside of its o
 
 @contextmanager
 def open_trees(
-    build: BuildOptions, plan: Plan, workspace: Workspace, protected: Iterable[Path]
+    build: BuildOptions, plan: Plan, workspace: Workspace, protected: Collection[Path]
 ) -> Iterator[Trees]:
     """Choose how trees are made, and say why; the machine is left as it was found.
 
@@ -55,7 +58,7 @@ def open_trees(
 
 
 def _chosen(
-    build: BuildOptions, plan: Plan, workspace: Workspace, protected: Iterable[Path]
+    build: BuildOptions, plan: Plan, workspace: Workspace, protected: Collection[Path]
 ) -> Trees:
     if build.isolation is Isolation.IN_PLACE or build.materialize:
         return _in_place(build, plan, workspace, protected, "as --isolation says")
@@ -68,7 +71,7 @@ def _chosen(
         if build.isolation is Isolation.SANDBOX:
             raise
         if plan.runs_commands:
-            _refuse(build, error)
+            _refuse(build, workspace, error)
         return _in_place(build, plan, workspace, protected, str(error))
     if plan.runs_commands:
         workspace.progress(Noted("commands run in a sandbox: namespaces and overlays work here"))
@@ -79,14 +82,15 @@ def _in_place(
     build: BuildOptions,
     plan: Plan,
     workspace: Workspace,
-    protected: Iterable[Path],
+    protected: Collection[Path],
     reason: str,
 ) -> Trees:
     # Not at the top: most builds need none of it.
     from kaniko_core.builder.inplace import InPlaceTrees
 
     if plan.runs_commands or build.materialize:
-        _refuse(build, None)
+        _refuse(build, workspace, None)
+        _refuse_root(protected)
         workspace.progress(Noted(f"commands run in place, on / of this container: {reason}"))
     for stage in plan.stages.values():
         for instruction in stage.instructions:
@@ -97,7 +101,7 @@ def _in_place(
     carried = home()
     # Where nothing is carried, the root is never entered: no later build has to find the place.
     place = place_for(base, _ROOT) if carried else workspace.directory / "in-place"
-    covered = [base, place, Path(f"{place}.lock"), *([carried] if carried else []), *protected]
+    covered = [base, place, *([carried] if carried else []), *protected]
     rules = IgnoreRules(mount_points(_ROOT)).and_paths(_relative(covered))
     housekeeping = Housekeeping(
         forget=build.pre_cleanup and not build.preserve_context,
@@ -105,21 +109,24 @@ def _in_place(
         leave=build.materialize,
     )
     workspace.directory.chmod(0o711)  # commands of any user find what is lent to them
-    premises = Premises(_ROOT, place, rules, housekeeping, workspace.progress)
-    return InPlaceTrees(workspace, premises, lambda: _refuse(build, None))
+    premises = Premises(_ROOT, place, rules, housekeeping, workspace.progress, workspace.check)
+    return InPlaceTrees(workspace, premises, lambda: _refuse(build, workspace, None))
 
 
-def _refuse(build: BuildOptions, cause: SandboxError | None) -> None:
+def _refuse(build: BuildOptions, workspace: Workspace, cause: SandboxError | None) -> None:
     """Refuse to build in place where that would do harm, or cannot work.
 
     Args:
         build: what the user wants.
+        workspace: the build's own directory.
         cause: why there can be no sandbox, if the user left the choice to us.
 
     Raises:
         SandboxError: *cause*, where only a sandbox could have done.
     """
-    if found_container() is None and not build.force:
+    # A build that was killed has left an image in the root, which does not look like anything.
+    wiped_already = was_lent(place_for(workspace.directory.parent, _ROOT))
+    if found_container() is None and not build.force and not wiped_already:
         raise cause or SandboxError(
             "in-place mode clears / for the image's files, and this does not look like a "
             "container: it would wipe the machine",
@@ -168,23 +175,57 @@ def _refuse_impossible(run: Run) -> None:
             )
 
 
+def _refuse_root(protected: Collection[Path]) -> None:
+    if any([*_way_to(path)][-1] == _ROOT for path in protected):
+        raise SandboxError(
+            "in-place mode clears / for the image's files, and / is named as the build context, "
+            "or by another option",
+            hint="put the context into a directory of its own, or into a volume",
+        )
+
+
 def _relative(paths: Iterable[Path]) -> set[bytes]:
-    """Return *paths*, their links followed, relative to the root; what is the root is left out."""
-    found = {os.fsencode(path.resolve()).strip(b"/") for path in paths}
+    """Return *paths* and the links on the way there, relative to the root; not the root itself."""
+    found = {os.fsencode(name).strip(b"/") for path in paths for name in _way_to(path)}
     return found - {b""}
+
+
+def _way_to(path: Path) -> Iterator[Path]:
+    """Yield the symbolic links that *path* leads through, each at its real place, and its end."""
+    here = Path("/")
+    waiting = [*reversed(path.absolute().parts[1:])]
+    links = 0
+    while waiting:
+        part = waiting.pop()
+        if part == "..":
+            here = here.parent
+            continue
+        if links < MOST_LINKS and (here / part).is_symlink():
+            links += 1
+            yield here / part
+            target = (here / part).readlink()
+            here = Path("/") if target.is_absolute() else here
+            waiting += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+        else:
+            here = here / part
+    yield here
 
 
 def protected_paths(
     build: BuildOptions, output: OutputOptions, cache: CacheOptions, registry: RegistryOptions
 ) -> list[Path]:
     """Return every path of this machine that the options name: what a build needs to its end."""
-    found = [cache.cache_dir] if build.cache else []
-    with suppress(RuntimeError):  # nobody's home is known here
-        found.append(Path("~/.docker").expanduser())
+    found = [*config_files(), *([cache.cache_dir] if build.cache else [])]
     found += [Path(text) for _, text in registry.registry_certificate]
     found += [Path(secret.path) for secret in build.secret if secret.path is not None]
     found += [path for agent in build.ssh for path in agent.paths]
-    texts = (build.context, build.dockerfile, *(value for _, value in build.build_context))
+    for name, value in build.build_context:
+        match parse_named(name, value):
+            case LocalContext(directory):
+                found.append(directory)
+            case LayoutContext(path):
+                found.append(path)
+    texts = (build.context, build.dockerfile)
     found += [Path(text.partition("://")[2] if "://" in text else text) for text in texts]
     # What is not there cannot be needed; the image may have something of that name.
     there = [path for path in found if path.exists()]

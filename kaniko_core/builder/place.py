@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from kaniko_core.errors import disk_errors
 from kaniko_core.oci.entry import Entry
@@ -34,6 +37,7 @@ class Place:
         home: the directory that holds ``tree`` and ``shadow``.
         root: where the tree is now: ``tree``, or the container's root.
         settle: waits for what is being read from the tree by others.
+        check: raises when the build is given up.
         waiting: what is still to be unpacked, in order.
         scanner: knows the tree as it was before the next command; None before the first.
         unseen: where a stage has one layer: what was copied to where the scanner does not look;
@@ -46,6 +50,7 @@ class Place:
     root: Path
     rules: IgnoreRules
     settle: Callable[[], None]
+    check: Callable[[], None]
     waiting: list[Callable[[], None]] = field(default_factory=list)
     scanner: Scanner | None = None
     unseen: list[Entry] | None = None
@@ -86,7 +91,7 @@ class Place:
         """
         with open_tar(layer) as tar, _time_kept(self.root):
             done = unpack(
-                tar,
+                self._watched(tar),
                 self.root,
                 whiteouts=Whiteouts.APPLY,
                 covered=self.rules,
@@ -115,7 +120,7 @@ class Place:
             _time_kept(self.root),
         ):
             unpack(
-                tar,
+                self._watched(tar),
                 self.root,
                 whiteouts=Whiteouts.APPLY,
                 covered=self.rules,
@@ -125,6 +130,9 @@ class Place:
             self.unseen += (entry for entry in entries if self._hidden(entry.name))
         elif self.scanner is not None:
             self.scanner.refresh(entry.name for entry in entries)
+
+    def _watched(self, tar: BinaryIO) -> BinaryIO:
+        return cast(BinaryIO, _Watched(tar, self.check))
 
     def _hidden(self, name: bytes) -> bool:
         return self.rules.covers(name) or self.rules.shelters(name)
@@ -159,22 +167,52 @@ class Place:
         """
         self.crooked = False
         for path, target in self._aliases().items():
-            where, there = (self.root / os.fsdecode(name) for name in (path, target))
+            # What the image has at a covered path is in the shadow, and the rest is not ours.
+            top = self.shadow if self.rules.covers(target) else self.root
+            where, there = self.root / os.fsdecode(path), top / os.fsdecode(target)
             if not target or not there.is_dir() or there.is_symlink():
                 continue
-            move_contents(where, there, self.rules.below(path, target))
+            rules = self.rules.below(path, target)
+            ways = sorted(there / os.fsdecode(name) for name in rules.sheltering if name)
+            made = [way for way in ways if not os.path.lexists(way)]
+            like, names = there.stat(), {*os.listdir(there)}
+            move_contents(where, there, rules)
+            # It did not become what the container's directory is.
+            os.chown(there, like.st_uid, like.st_gid)
+            there.chmod(stat.S_IMODE(like.st_mode))
+            for way in reversed(made):
+                with suppress(OSError):  # it is not empty
+                    way.rmdir()
+            # Its time also tells whether it is the image's: see mark_foreign.
+            changed = time.time_ns() if names != {*os.listdir(there)} else like.st_mtime_ns
+            os.utime(there, ns=(like.st_atime_ns, changed))
             if self.scanner is not None and self.unseen is None:
                 self.scanner.refresh([path, target])
 
     def _aliases(self) -> dict[bytes, bytes]:
         """Return the directories that stand where the image has links, and where those lead."""
-        found = {}
+        found: dict[bytes, bytes] = {}
         with CoveredRootfs(self.root, self.rules, self.shadow) as view:
             for path in sorted(self.rules.sheltering - {b""}):
+                if any(path.startswith(above + b"/") for above in found):
+                    continue  # the image has nothing there: a link is on the way
                 link = self.shadow / os.fsdecode(path)
                 if link.is_symlink():
                     found[path] = view.resolve(path)
         return found
+
+
+class _Watched(io.RawIOBase):
+    """A stream that is read for as long as *check* does not raise."""
+
+    def __init__(self, source: BinaryIO, check: Callable[[], None]) -> None:
+        super().__init__()
+        self._source = source
+        self._check = check
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._check()
+        return self._source.read(-1 if size is None else size)
 
 
 @contextmanager

@@ -1,14 +1,16 @@
 """The root directory of a container, lent to a build and put back afterwards.
 
     <place>/                 in the build's base directory, or /.kaniko-in-place
-    ├── state                what is going on: "emptying", "building" or "restoring"
+    ├── state                a link to what is going on: "emptying", "building" or "restoring"
+    ├── covered              what the build leaves alone, which a later one may not know
     ├── aside/               what was in / before the build
     ├── <number>/{tree,shadow}   trees of stages that are not in /
     └── trash-XXXX/          what nobody needs any more
-    <place>.lock             held while a build is here
 
-Everything moves by rename, so that it costs nothing. What a build that was killed has left is
-put in order by the next one; the state says where it stopped.
+Everything moves by rename, so that it costs nothing, and works where the disk is full: so does
+making a link. What a build that was killed has left is put in order by the next one; the state
+says where it stopped. A build holds the lock of the root itself: another one in the same
+container may have another place.
 """
 
 from __future__ import annotations
@@ -17,17 +19,22 @@ import itertools
 import os
 import secrets
 import threading
+import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kaniko_core.errors import disk_errors
+from kaniko_core.errors import DiskError, KanikoError, disk_errors
 from kaniko_core.progress import Noted, Progress
+from kaniko_core.rootfs.copying import copy_metadata
 from kaniko_core.rootfs.ignore import IgnoreRules
 from kaniko_core.rootfs.moving import clear, move_contents, remove
 
 _NAME = "in-place"
-_ROOT_MODE = 0o755
+_MARK = "state"
+_TRASH = "trash-"
+_LOCK_WAIT = 0.1  # seconds between two looks at whether what is waited for is done
 _EMPTYING, _BUILDING, _RESTORING = "emptying", "building", "restoring"
 
 
@@ -54,6 +61,7 @@ class Premises:
         root: ``/``, or a directory in tests.
         place: where trees are kept, on the same file system.
         rules: what of the root is left alone; *place* is.
+        check: raises when the build is given up; asked while something is waited for.
     """
 
     root: Path
@@ -61,6 +69,7 @@ class Premises:
     rules: IgnoreRules
     housekeeping: Housekeeping
     progress: Progress
+    check: Callable[[], None]
     _occupied: bool = False
     _phase: str = ""
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
@@ -85,9 +94,13 @@ class Premises:
             return
         with disk_errors("keep the files of / in", self.place):
             self._occupy()
+            # What an earlier build has left takes room on the disk that this one may need.
+            self._wait_for_removals()
             aside = self.place / "aside"
             aside.mkdir(exist_ok=True)
-            aside.chmod(_ROOT_MODE)
+            # At once, too: should this end here, the next build moves everything back.
+            copy_metadata(self.root.stat(), os.fsencode(self.root), os.fsencode(aside))
+            self._covered.write_bytes(b"\0".join(sorted(self.rules.covered)))
             self._note(_EMPTYING)
             if self.housekeeping.forget:
                 clear(self.root, self.rules)
@@ -95,18 +108,24 @@ class Premises:
                 move_contents(self.root, aside, self.rules)
             self._note(_BUILDING)
 
-    def empty(self) -> None:
+    def _empty(self, rules: IgnoreRules) -> None:
         """Take everything out of the root that is not to be left alone, and throw it away."""
-        move_contents(self.root, self._trash(), self.rules)
+        try:
+            move_contents(self.root, self._trash(), rules)
+        except DiskError:
+            # No room for another directory: it is removed at once.
+            clear(self.root, rules)
 
     def throw_away(self, path: Path) -> None:
-        """Remove the tree *path* in the background."""
-        trash = self._trash()
+        """Remove the tree *path*, in the background if it can be put aside."""
+        try:
+            trash = self._trash()
+        except DiskError:
+            remove(path)
+            return
         with disk_errors("remove files in", path.parent), suppress(FileNotFoundError):
             path.rename(trash / "tree")
-        thread = threading.Thread(target=_removed, args=(trash,), name="remove", daemon=True)
-        thread.start()
-        self._removals.append(thread)
+        self._remove(trash)
 
     def close(self) -> None:
         """Put the root back as it was, unless the last tree is to be left there.
@@ -115,77 +134,122 @@ class Premises:
             DiskError: something cannot be moved.
         """
         try:
-            entered = self._phase != ""
-            if entered and not self.housekeeping.leave:
-                if self._phase == _BUILDING:
-                    self.empty()
-                # Else what is in the root is not the build's: moving it aside was interrupted.
-                self._restore()
-            if self._occupied and not (entered and not self.housekeeping.tidy):
-                for thread in self._removals:
-                    thread.join()
-                remove(self.place)
+            with disk_errors("put back the files of / from", self.place):
+                self._leave()
         finally:
             self._occupied, self._phase = False, ""
             self._stack.close()
 
-    def _occupy(self) -> None:
-        if not self._occupied:
-            self.place.mkdir(mode=0o711, parents=True, exist_ok=True)
-            self._lock()
-            self._occupied = True
-            self._recover()
+    def _leave(self) -> None:
+        entered = self._phase != ""
+        built = self._phase == _BUILDING
+        if entered and not (built and self.housekeeping.leave):
+            if built:
+                self._empty(self.rules)
+            # Else what is in the root is not the build's: moving it aside was interrupted.
+            self._restore(self.rules)
+        if self._occupied and not (entered and not self.housekeeping.tidy):
+            try:
+                self._wait_for_removals()
+            except KanikoError:
+                return  # given up, and to end soon: the next build removes what is left
+            remove(self.place)
 
-    def _restore(self) -> None:
+    def _occupy(self) -> None:
+        if self._occupied:
+            return
+        try:
+            # First the lock: who had it may have removed the place at its end.
+            self._lock()
+            self.place.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self._recover()
+        except BaseException:
+            # What is kept here is not ours to remove, nor to put back without the lock.
+            self._phase = ""
+            self._stack.close()
+            raise
+        self._occupied = True
+
+    def _restore(self, rules: IgnoreRules) -> None:
         aside = self.place / "aside"
         self._note(_RESTORING)
         if aside.is_dir():
-            move_contents(aside, self.root, self.rules)
-        self._state.unlink(missing_ok=True)
+            move_contents(aside, self.root, rules)
+        self._mark.unlink(missing_ok=True)
         self._phase = ""
 
     def _recover(self) -> None:
         """Finish what a build that was killed, or left its files, has begun."""
-        state = self._state.read_text() if self._state.is_file() else ""
-        if state == _BUILDING:
-            self.progress(Noted("removing what an earlier build has left in /"))
-            self.empty()
-        if state:
-            self._restore()
-        trash = self._trash()
+        if state := self._state:
+            # Its context, say, is still in the root, and no file of an image.
+            names = self._covered.read_bytes().split(b"\0") if self._covered.is_file() else []
+            rules = self.rules.and_paths(name for name in names if name)
+            if state == _BUILDING:
+                self.progress(Noted("removing what an earlier build has left in /"))
+                self._empty(rules)
+            self._restore(rules)
         for path in [*self.place.iterdir()]:
-            if path.name != self._state.name and path != trash:
-                with suppress(FileNotFoundError):
-                    path.rename(trash / path.name)
-        thread = threading.Thread(target=_removed, args=(trash,), name="remove", daemon=True)
+            if path.name.startswith(_TRASH):
+                self._remove(path)
+            else:
+                self.throw_away(path)
+
+    def _remove(self, path: Path) -> None:
+        thread = threading.Thread(target=_removed, args=(path,), name="remove", daemon=True)
         thread.start()
         self._removals.append(thread)
 
+    def _wait_for_removals(self) -> None:
+        for thread in self._removals:
+            while thread.is_alive():
+                self.check()
+                thread.join(_LOCK_WAIT)
+
     @property
-    def _state(self) -> Path:
-        return self.place / "state"
+    def _covered(self) -> Path:
+        return self.place / "covered"
+
+    @property
+    def _mark(self) -> Path:
+        return self.place / _MARK
+
+    @property
+    def _state(self) -> str:
+        return str(self._mark.readlink()) if self._mark.is_symlink() else ""
 
     def _note(self, state: str) -> None:
         self._phase = state
-        new = self._state.with_name("state.new")
-        new.write_text(state)
-        new.replace(self._state)
+        new = self._mark.with_name("state.new")
+        new.unlink(missing_ok=True)
+        new.symlink_to(state)
+        new.replace(self._mark)
 
     def _trash(self) -> Path:
-        path = self.place / f"trash-{secrets.token_hex(4)}"
-        path.mkdir()
+        path = self.place / f"{_TRASH}{secrets.token_hex(4)}"
+        with disk_errors("remove files in", self.place):
+            path.mkdir()
         return path
 
     def _lock(self) -> None:
-        from filelock import FileLock, Timeout
+        import fcntl
 
-        lock = FileLock(f"{self.place}.lock", fallback_to_soft=False)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            self.progress(Noted("another build is in place in this container; waiting for it"))
-            lock.acquire()
-        self._stack.callback(lock.release)
+        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._stack.callback(os.close, fd)
+        told = False
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if not told:
+                    told = True
+                    self.progress(
+                        Noted("another build is in place in this container; waiting for it")
+                    )
+            except OSError:
+                return  # a file system without locks
+            self.check()
+            time.sleep(_LOCK_WAIT)
 
 
 def place_for(base: Path, root: Path) -> Path:
@@ -200,6 +264,11 @@ def place_for(base: Path, root: Path) -> Path:
     if os.stat(base).st_dev == os.stat(root).st_dev or not os.access(root, os.W_OK):
         return base / _NAME
     return root / f".kaniko-{_NAME}"
+
+
+def was_lent(place: Path) -> bool:
+    """Whether a build was killed here, or has left its files: so there could be a build."""
+    return (place / _MARK).is_symlink()
 
 
 def _removed(path: Path) -> None:

@@ -75,6 +75,7 @@ class StageBuilder:
         epoch: seconds since 1970 that stand for the present time (``SOURCE_DATE_EPOCH``).
         ignored: what never becomes part of a layer.
         single_snapshot: whether a stage has one layer, whatever its instructions.
+        materialize: whether the files of the last stage are to be where commands run.
     """
 
     plan: Plan
@@ -92,6 +93,7 @@ class StageBuilder:
     epoch: int | None = None
     ignored: IgnoreRules = field(default_factory=IgnoreRules)
     single_snapshot: bool = False
+    materialize: bool = False
     _kept: dict[ImageBase | LayoutBase, Image] = field(default_factory=dict)
     _read_only: dict[ImageBase | LayoutBase, Tree] = field(default_factory=dict)
 
@@ -134,7 +136,7 @@ class StageBuilder:
 
         *since* is how many entries its history had before its own.
         """
-        needed = self._needed(plan.stage.number, plan, built)
+        needed = self._needed(plan.stage.number, plan, built) or self._is_materialized(plan)
         pack, state = None, stage.state
         layered = any(not entry.empty_layer for entry in state.config.history[since:])
         if layered and self._is_squashed(plan):
@@ -154,12 +156,19 @@ class StageBuilder:
             if other not in built and plan is not but
         )
 
+    def _is_materialized(self, plan: StagePlan) -> bool:
+        return self.materialize and plan.stage.number == self.plan.target
+
+    def _enters_root(self, plan: StagePlan) -> bool:
+        """Whether the stage's files must be where commands run."""
+        return plan.runs_commands or self._is_materialized(plan)
+
     def _start(self, plan: StagePlan, built: Mapping[int, BuiltStage]) -> BuiltStage:
         match plan.base:
             case StageBase(number):
                 base = built[number]
                 shared = self._needed(number, plan, built) or number in plan.copies_from
-                tree = self.trees.follow(base.tree, shared=shared, runs=plan.runs_commands)
+                tree = self.trees.follow(base.tree, shared=shared, runs=self._enters_root(plan))
                 return replace(base, state=follow_stage(base.state), tree=tree)
             case Scratch():
                 return self._empty(plan, SCRATCH)
@@ -168,12 +177,13 @@ class StageBuilder:
             case ImageBase() | LayoutBase() as wanted:
                 image = self._base_image(plan, wanted)
                 state = start_stage(image.config, self.plan.arguments, self.escape)
-                tree = self.trees.start(wanted.name, image, runs=plan.runs_commands)
+                tree = self.trees.start(wanted.name, image, runs=self._enters_root(plan))
                 return BuiltStage(state, tree, image.is_docker)
 
     def _empty(self, plan: StagePlan, name: str) -> BuiltStage:
         state = start_stage(scratch(plan.platform), self.plan.arguments, self.escape)
-        return BuiltStage(state, self.trees.start(name, runs=plan.runs_commands), docker=False)
+        tree = self.trees.start(name, runs=self._enters_root(plan))
+        return BuiltStage(state, tree, docker=False)
 
     def _from_files(self, plan: StagePlan, wanted: ContextBase) -> BuiltStage:
         """Return a stage that starts from the files of a named context."""
@@ -269,7 +279,12 @@ class StageBuilder:
         def packed(entries: Callable[[], Iterable[Entry]]) -> Layer:
             whole = _in_whole_seconds(without(entries(), self.ignored))
             try:
-                layer = write_layer(whole, self.workspace.fresh("blobs"), docker=stage.docker)
+                layer = write_layer(
+                    whole,
+                    self.workspace.fresh("blobs"),
+                    docker=stage.docker,
+                    moved=lambda _: self.workspace.check(),
+                )
             except KanikoError as error:
                 _locate(error, plan.stage.label, instruction)
                 raise
@@ -334,8 +349,11 @@ class StageBuilder:
                 return self.trees.start(SCRATCH)
             case ImageBase() | LayoutBase() as wanted:
                 # One for all who copy from the image: a tree is mounted once.
-                tree = self.trees.start(wanted.name, self._image(wanted))
-                return self._read_only.setdefault(wanted, tree)
+                known = self._read_only.get(wanted)
+                if known is None:
+                    tree = self.trees.start(wanted.name, self._image(wanted))
+                    known = self._read_only.setdefault(wanted, tree)
+                return known
 
 
 def _in_whole_seconds(entries: Iterable[Entry]) -> Iterator[Entry]:

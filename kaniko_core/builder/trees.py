@@ -99,7 +99,7 @@ class Trees(Protocol):
         ...
 
     def start(self, name: str, image: Image | None = None, *, runs: bool = False) -> Tree:
-        """Return the tree of *image*, or an empty one; *runs* if commands will run in it."""
+        """Return the tree of *image*, or an empty one; *runs* if it must be where commands run."""
         ...
 
     def follow(self, tree: Tree, *, shared: bool, runs: bool) -> Tree:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +23,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from kaniko_core.errors import DiskError, disk_errors
+from kaniko_core.errors import DiskError, KanikoError, disk_errors
 from kaniko_core.home import home
 from kaniko_core.progress import Progress, Warned
 from kaniko_core.rootfs.beneath import Whiteouts
+from kaniko_core.rootfs.moving import remove
 from kaniko_core.rootfs.store import LayerStore
 from kaniko_core.sandbox.client import Sandbox, open_sandbox
 
@@ -97,6 +97,15 @@ class Workspace:
     def cancelled(self) -> bool:
         """Whether the build was given up."""
         return self._cancelled.is_set()
+
+    def check(self) -> None:
+        """Ask whether to go on; for whatever may take seconds.
+
+        Raises:
+            KanikoError: the build was given up; why, somebody else tells.
+        """
+        if self._cancelled.is_set():
+            raise KanikoError("the build was given up")
 
     def cancel(self) -> None:
         """End every command that runs, now."""
@@ -177,8 +186,9 @@ def _kept_in(base: Path) -> Iterator[None]:
 
 
 def _remove(directory: Path) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    with suppress(OSError):
+    # By its lock the next build knows what could not be removed.
+    with suppress(OSError, DiskError):
+        remove(directory)
         Path(f"{directory}.lock").unlink()
 
 

@@ -115,17 +115,7 @@ class DockerKeychain:
         if inline := env.get("DOCKER_AUTH_CONFIG"):
             name = "$DOCKER_AUTH_CONFIG"
             yield name, partial(_parsed, inline.encode(), name)
-        paths: list[Path] = []
-        if docker := env.get("DOCKER_CONFIG"):
-            path = Path(docker)
-            paths.append(path if path.is_file() else path / "config.json")
-        elif home := env.get("HOME"):
-            paths.append(Path(home) / ".docker" / "config.json")
-        if file := env.get("REGISTRY_AUTH_FILE"):
-            paths.append(Path(file))
-        if runtime := env.get("XDG_RUNTIME_DIR"):
-            paths.append(Path(runtime) / "containers" / "auth.json")
-        for path in paths:
+        for path in config_files(env):
             yield str(path), partial(_read, path)
 
     def _ask_helper(self, helper: str, server: str, named_in: str) -> Credentials | None:
@@ -157,6 +147,22 @@ class DockerKeychain:
                 return None
             raise _broken(program, named_in, f"it said: {said[:200]}")
         return _helper_answer(done.stdout, program, named_in)
+
+
+def config_files(environment: Mapping[str, str] | None = None) -> list[Path]:
+    """Return where credentials are looked for, in this order; they may be missing."""
+    env = os.environ if environment is None else environment
+    paths: list[Path] = []
+    if docker := env.get("DOCKER_CONFIG"):
+        path = Path(docker)
+        paths.append(path if path.is_file() else path / "config.json")
+    elif home := env.get("HOME"):
+        paths.append(Path(home) / ".docker" / "config.json")
+    if file := env.get("REGISTRY_AUTH_FILE"):
+        paths.append(Path(file))
+    if runtime := env.get("XDG_RUNTIME_DIR"):
+        paths.append(Path(runtime) / "containers" / "auth.json")
+    return paths
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from errno import EBUSY, EEXIST, EISDIR, ENOTDIR, ENOTEMPTY, ENXIO, EXDEV
+from errno import EBUSY, EEXIST, EISDIR, ENOTDIR, ENOTEMPTY, EXDEV
 from pathlib import Path
 
 from kaniko_core.errors import DiskError, disk_error, disk_errors
 from kaniko_core.oci.tarheader import readable
+from kaniko_core.rootfs.copying import copy_content, copy_metadata
 from kaniko_core.rootfs.descent import (
     Descent,
     delete,
@@ -23,11 +24,9 @@ from kaniko_core.rootfs.descent import (
     open_directory,
 )
 from kaniko_core.rootfs.ignore import IgnoreRules
-from kaniko_core.rootfs.tree import XATTR_REFUSED, extended_attributes
 
 _NOTHING = IgnoreRules()
 _NEW = 0o700
-_COPIED = 8 << 20  # bytes that the kernel copies per call
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # The target has something of that name which a rename does not replace.
@@ -199,18 +198,26 @@ class _Move:
             raise OSError(EBUSY, "a directory that must stay is in the way")
 
     def _enter(self, name: bytes) -> None:
+        made = True
         try:
             os.mkdir(name, _NEW, dir_fd=self._to.fd)
         except FileExistsError:
-            if not self._is_directory(name):
+            if self._is_directory(name):
+                made = False
+            else:
                 self._make_way(name)
                 os.mkdir(name, _NEW, dir_fd=self._to.fd)
         self._from.down(name)
         self._to.down(name)
+        if made:
+            # At once, too: should this end here, somebody moves everything back.
+            like = os.fstat(self._from.fd)
+            copy_metadata(like, _path(self._from.fd, b"."), _path(self._to.fd, b"."))
+            os.fchmod(self._to.fd, stat.S_IMODE(like.st_mode) | _NEW)
 
     def _finish(self, like: os.stat_result, *, stays: bool, top: bool) -> None:
         """Leave the current directory, which is empty now but for what is covered."""
-        _copy_metadata(like, b"/proc/self/fd/%d/." % self._from.fd, self._to.fd, b".")
+        copy_metadata(like, _path(self._from.fd, b"."), _path(self._to.fd, b"."))
         if top:
             return
         name = self._name = self._from.up()
@@ -242,21 +249,20 @@ class _Move:
         os.link(first, name, src_dir_fd=self._top, dst_dir_fd=self._to.fd, follow_symlinks=False)
 
     def _copy_first(self, name: bytes, status: os.stat_result) -> None:
-        host_path = b"/proc/self/fd/%d/%b" % (self._from.fd, name)
         if stat.S_ISREG(status.st_mode):
             self._copy_content(name, status.st_size)
         elif stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(name, dir_fd=self._from.fd), name, dir_fd=self._to.fd)
         else:
             os.mknod(name, status.st_mode, status.st_rdev, dir_fd=self._to.fd)
-        _copy_metadata(status, host_path, self._to.fd, name)
+        copy_metadata(status, _path(self._from.fd, name), _path(self._to.fd, name))
 
     def _copy_content(self, name: bytes, size: int) -> None:
         source = os.open(name, _READ, dir_fd=self._from.fd)
         try:
             target = os.open(name, _WRITE, 0o600, dir_fd=self._to.fd)
             try:
-                _copy_data(source, target, size)
+                copy_content(source, target, size)
             except OSError:
                 os.unlink(name, dir_fd=self._to.fd)
                 raise
@@ -266,47 +272,9 @@ class _Move:
             os.close(source)
 
 
-def _copy_data(source: int, target: int, size: int) -> None:
-    """Copy what a file holds; its holes stay holes."""
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(source, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != ENXIO:
-                raise
-            break
-        end = os.lseek(source, start, os.SEEK_HOLE)
-        os.lseek(target, start, os.SEEK_SET)
-        while count := os.sendfile(target, source, start, min(end - start, _COPIED)):
-            start += count
-    os.ftruncate(target, size)
-
-
-def _copy_metadata(like: os.stat_result, host_path: bytes, at: int, name: bytes) -> None:
-    """Give *name* in the directory *at* what the file at *host_path* has beside its content.
-
-    In this order: a new owner takes set-user-ID and capabilities away.
-    """
-    target = b"/proc/self/fd/%d/%b" % (at, name)
-    os.chown(name, like.st_uid, like.st_gid, dir_fd=at, follow_symlinks=False)
-    if not stat.S_ISLNK(like.st_mode):
-        os.chmod(name, stat.S_IMODE(like.st_mode), dir_fd=at)
-    wanted = extended_attributes(host_path)
-    there = extended_attributes(target) if stat.S_ISDIR(like.st_mode) else {}
-    for key in there.keys() - wanted.keys():
-        with suppress(OSError):
-            os.removexattr(target, key, follow_symlinks=False)
-    for key, value in wanted.items():
-        if there.get(key) == value:
-            continue
-        try:
-            os.setxattr(target, key, value, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in XATTR_REFUSED:
-                raise
-    times = (like.st_atime_ns, like.st_mtime_ns)
-    os.utime(name, ns=times, dir_fd=at, follow_symlinks=False)
+def _path(directory: int, name: bytes) -> bytes:
+    """Return a path of *name* in an open directory, for calls that take no descriptor."""
+    return b"/proc/self/fd/%d/%b" % (directory, name)
 
 
 def _refuse(_: bytes, error: OSError) -> None:

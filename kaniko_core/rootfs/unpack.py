@@ -25,13 +25,13 @@ from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.tarheader import readable
 from kaniko_core.oci.tarreader import TarReader
 from kaniko_core.rootfs.beneath import Beneath, Found, Whiteouts, is_whiteout
+from kaniko_core.rootfs.copying import copy_content
 from kaniko_core.rootfs.directories import Cover, Directories, Directory, status_of
 from kaniko_core.rootfs.hiding import Deletions, Hiding, Marks
 from kaniko_core.rootfs.ignore import IgnoreRules
 from kaniko_core.rootfs.tree import XATTR_REFUSED, file_entry
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_COPIED = 8 << 20  # bytes that the kernel copies per call
 _ROOT_MODE = 0o755
 _NODES = {
     Kind.CHARACTER: stat.S_IFCHR,
@@ -362,8 +362,7 @@ class _Unpacker:
 def _copy(host_path: bytes, fd: int, size: int) -> None:
     source = os.open(host_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        while size and (count := os.sendfile(fd, source, None, min(size, _COPIED))):
-            size -= count
+        copy_content(source, fd, size)
     finally:
         os.close(source)
 

@@ -33,6 +33,18 @@ def test_nothing_is_left(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_left_of_a_tree_that_is_deeper_than_python_recurses(tmp_path: Path) -> None:
+    with open_workspace(tmp_path, None, silent) as workspace:
+        fd = os.open(workspace.directory, os.O_RDONLY)
+        for _ in range(3000):
+            os.mkdir("d", dir_fd=fd)
+            deeper = os.open("d", os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = deeper
+        os.close(fd)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_left_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError), open_workspace(tmp_path, None, silent) as workspace:
         workspace.fresh("blobs").write_bytes(b"x")

@@ -325,3 +325,19 @@ def test_modes_are_in_nobodys_way(tmp_path: Path, how: str) -> None:
     )
     subprocess.run([*bound, sys.executable, "-c", script, tree], check=True, cwd=REPOSITORY)
     assert not tree.exists()
+
+
+def test_directory_that_is_being_filled_is_like_its_source_already(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should the move end there, everything is moved back from it."""
+    target = tmp_path / "target"
+    target.mkdir()
+    write(source / "etc/conf")
+    write(source / "etc/mount/theirs")
+    (source / "etc").chmod(0o711)
+    monkeypatch.setattr(os, "rename", lambda *_, **__: os.stat("/nowhere"))
+    with pytest.raises(DiskError):
+        move_contents(source, target, rules("etc/mount"))
+
+    assert stat.S_IMODE((target / "etc").stat().st_mode) == 0o711
