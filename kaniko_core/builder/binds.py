@@ -20,7 +20,7 @@ from kaniko_core.builder.destination import Defaults, Destination
 from kaniko_core.builder.files import Changes, FileCopier
 from kaniko_core.builder.source import CopySource, Match, reading
 from kaniko_core.builder.trees import Tree, Trees
-from kaniko_core.builder.workspace import Workspace
+from kaniko_core.builder.workspace import Workspace, discard
 from kaniko_core.errors import KanikoError, SandboxError, disk_errors
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.layer import open_entries
@@ -81,7 +81,7 @@ class Binds:
 
     def _written_copy(self, path: Path, stack: ExitStack) -> Path:
         directory = self._workspace.fresh("writes")
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        stack.callback(discard, directory)
         with disk_errors("copy a file for a command to", directory):
             directory.mkdir()
             shutil.copy2(path, directory / "file")

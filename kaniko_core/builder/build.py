@@ -14,9 +14,8 @@ from pathlib import Path
 from kaniko_core.builder import history
 from kaniko_core.builder.agents import Agents, open_agents
 from kaniko_core.builder.base import BaseImages
-from kaniko_core.builder.changes import ignored_changes
 from kaniko_core.builder.check import announce_checks
-from kaniko_core.builder.isolation import open_trees, protected_paths
+from kaniko_core.builder.isolation import open_trees, protected_paths, put_back
 from kaniko_core.builder.output import BuildResult, open_delivery
 from kaniko_core.builder.project import ContextFiles, Project, open_project
 from kaniko_core.builder.remote import RemoteSources
@@ -49,13 +48,13 @@ def build(
     Raises:
         KanikoError: with a sentence for people; nothing half-written is left behind.
     """
-    cache = cache or CacheOptions()
-    registry = registry or RegistryOptions()
+    cache, registry = cache or CacheOptions(), registry or RegistryOptions()
     output.require_destination()
     secrets = read_secrets(build.secret)
     shared = _shared(build, cache)
     with ExitStack() as stack:
         workspace = stack.enter_context(open_workspace(build.kaniko_dir, shared, progress))
+        put_back(workspace)
         agents = stack.enter_context(open_agents(build.ssh, workspace.directory / "keys"))
         remote = stack.enter_context(_remote(workspace, secrets, agents, registry))
         project = open_project(build, remote)
@@ -89,9 +88,7 @@ def build(
             delivery=delivery,
             progress=progress,
             epoch=project.epoch,
-            ignored=ignored_changes(build),
-            single_snapshot=build.single_snapshot,
-            materialize=build.materialize,
+            options=build,
         )
 
         # From the top down, so that nobody begins anew what was ended.

@@ -20,11 +20,12 @@ import hashlib
 import itertools
 import os
 import shutil
+import stat
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,7 @@ from kaniko_core.dockerfile.mounts import Sharing
 from kaniko_core.errors import KanikoError, disk_errors, reason_of
 from kaniko_core.progress import Noted, Progress
 
-# In place, commands of any user reach their caches by the path; nobody can list them.
-_PASSABLE = 0o711
+_CLOSED = 0o700
 _POLL = 0.1  # seconds between two looks at a lock
 _SPOKEN = 3  # looks after which it is said that we wait
 
@@ -74,6 +74,7 @@ class Caches:
         shared: the directory that other builds share; None where there is none.
         own: names a directory that lasts as long as the build.
         cancelled: asked while waiting for a cache; True ends the wait.
+        mode: of the directories that caches are in.
     """
 
     def __init__(
@@ -82,7 +83,10 @@ class Caches:
         own: Callable[[], Path],
         progress: Progress,
         cancelled: Callable[[], bool],
+        *,
+        mode: int = _CLOSED,
     ) -> None:
+        self._mode = mode
         self._shared = shared
         self._own = own
         self._progress = progress
@@ -109,7 +113,7 @@ class Caches:
         with disk_errors("keep caches of RUN in", place.parent):
             if place.is_symlink():
                 place.unlink()  # what it leads to is no cache of ours
-            place.mkdir(mode=_PASSABLE, exist_ok=True)
+            _directory(place, self._mode)
             # A cache that is only being looked at is free at the second try.
             for tries in itertools.count(1):
                 found = self._try(wanted, place, stack)
@@ -177,7 +181,7 @@ class Caches:
         if self._shared is not None:
             directory = self._shared / ".mounts"
             try:
-                directory.mkdir(mode=_PASSABLE, parents=True, exist_ok=True)
+                _directory(directory, self._mode)
                 _try_locks(directory)
                 return directory
             except OSError as error:
@@ -186,8 +190,17 @@ class Caches:
         self._progress(Noted(f"caches of RUN are kept for this build only, as {reason}; {hint}"))
         directory = self._own()
         with disk_errors("keep caches of RUN in", directory):
-            directory.mkdir(mode=_PASSABLE)
+            _directory(directory, self._mode)
         return directory
+
+
+def _directory(path: Path, mode: int) -> None:
+    """Make a directory, or open the one that is there to whom *mode* lets pass."""
+    with suppress(FileExistsError):
+        path.mkdir(mode=_CLOSED, parents=True)
+    wanted = stat.S_IMODE(path.stat().st_mode) | mode
+    if wanted != stat.S_IMODE(path.stat().st_mode):
+        path.chmod(wanted)
 
 
 def _try_locks(directory: Path) -> None:

@@ -27,7 +27,7 @@ from kaniko_core.builder.source import CopySource
 from kaniko_core.builder.swap import swapped_in
 from kaniko_core.builder.trees import Output, Pack, Tree
 from kaniko_core.builder.workspace import Workspace
-from kaniko_core.errors import disk_errors
+from kaniko_core.errors import SandboxError, disk_errors
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.rootfs.beneath import Whiteouts
@@ -129,6 +129,7 @@ class InPlaceTrees:
 
     concurrent = False
     unpacks_once = False
+    lends_paths = True
     whiteouts = Whiteouts.APPLY
 
     def __init__(
@@ -197,6 +198,8 @@ class InPlaceTrees:
         runner = self._running()
         with ExitStack() as stack:
             process = command(stack.enter_context(place.view()))
+            if process.privileged:
+                raise SandboxError("RUN --security=insecure needs a sandbox")
             aside = self._workspace.fresh("swapped")
             aside.mkdir()
             touched = stack.enter_context(swapped_in(place.root, mounts, aside, place.rules))

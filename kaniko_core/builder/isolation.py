@@ -113,6 +113,24 @@ def _in_place(
     return InPlaceTrees(workspace, premises, lambda: _refuse(build, workspace, None))
 
 
+def put_back(workspace: Workspace) -> None:
+    """Put back what a build in this container did not: the context may be among it.
+
+    Raises:
+        DiskError: something cannot be moved.
+    """
+    carried, base = home(), workspace.directory.parent
+    if carried is None:
+        return
+    place = place_for(base, _ROOT)
+    rules = IgnoreRules(mount_points(_ROOT)).and_paths(_relative((base, place, carried)))
+    premises = Premises(_ROOT, place, rules, Housekeeping(), workspace.progress, workspace.check)
+    try:
+        premises.recover()
+    finally:
+        premises.close()
+
+
 def _refuse(build: BuildOptions, workspace: Workspace, cause: SandboxError | None) -> None:
     """Refuse to build in place where that would do harm, or cannot work.
 

@@ -164,7 +164,7 @@ def open_delivery(
 
 
 def _check_directory(directory: Path, what: Path) -> None:
-    with disk_errors(f"write {what.name} to", directory):
+    with disk_errors(f"write {what} into", directory):
         directory.mkdir(parents=True, exist_ok=True)
     if not os.access(directory, os.W_OK | os.X_OK):
         raise DiskError(

@@ -6,7 +6,6 @@ image never writes them to disk unpacked.
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from kaniko_core.builder.changes import squashed
 from kaniko_core.builder.trees import Output, Pack, Tree
-from kaniko_core.builder.workspace import Workspace
+from kaniko_core.builder.workspace import Workspace, discard
 from kaniko_core.errors import disk_errors
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
@@ -174,6 +173,7 @@ class OverlayTrees:
     workspace: Workspace
     concurrent: bool = True
     unpacks_once: bool = True
+    lends_paths: bool = False
 
     @property
     def whiteouts(self) -> Whiteouts:
@@ -213,7 +213,7 @@ class OverlayTrees:
 def _written(workspace: Workspace, lowers: Sequence[Path], stack: ExitStack) -> int:
     """Mount *lowers* to be written to, until *stack* ends; return the root's number."""
     directory = workspace.fresh("writes")
-    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    stack.callback(discard, directory)
     return stack.enter_context(writable(workspace, lowers, directory, bare=True)).number
 
 

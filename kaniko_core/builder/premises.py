@@ -84,6 +84,16 @@ class Premises:
             path.mkdir()
         return path
 
+    def recover(self) -> None:
+        """Put back what a build that was killed, or has left its files, took out of the root.
+
+        Raises:
+            DiskError: something cannot be moved.
+        """
+        if was_lent(self.place):
+            with disk_errors("put back the files of / from", self.place):
+                self._occupy()
+
     def enter(self) -> None:
         """Empty the root, keeping aside what is there; the second time, do nothing.
 

@@ -137,7 +137,11 @@ def commands_of(
         )
     progress = workspace.progress
     caches = Caches(
-        shared, lambda: workspace.fresh("caches"), progress, lambda: workspace.cancelled
+        shared,
+        lambda: workspace.fresh("caches"),
+        progress,
+        lambda: workspace.cancelled,
+        mode=0o711 if trees.lends_paths else 0o700,
     )
     mounts = RunMounts(
         workspace,

@@ -9,7 +9,7 @@ from functools import partial
 
 from kaniko_core.builder import history
 from kaniko_core.builder.base import BaseImages
-from kaniko_core.builder.changes import without
+from kaniko_core.builder.changes import ignored_changes, without
 from kaniko_core.builder.configure import (
     StageState,
     configure,
@@ -45,6 +45,7 @@ from kaniko_core.oci.entry import SECOND, Entry
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.oci.layer import write_layer
 from kaniko_core.oci.reference import SCRATCH
+from kaniko_core.options import BuildOptions
 from kaniko_core.progress import (
     Progress,
     StageFinished,
@@ -52,7 +53,6 @@ from kaniko_core.progress import (
     StepFinished,
     StepStarted,
 )
-from kaniko_core.rootfs.ignore import IgnoreRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,7 @@ class StageBuilder:
         files: returns the files of a named context.
         remote: fetches the sources of ADD.
         epoch: seconds since 1970 that stand for the present time (``SOURCE_DATE_EPOCH``).
-        ignored: what never becomes part of a layer.
-        single_snapshot: whether a stage has one layer, whatever its instructions.
-        materialize: whether the files of the last stage are to be where commands run.
+        options: what else the user wants of layers and trees.
     """
 
     plan: Plan
@@ -91,9 +89,7 @@ class StageBuilder:
     delivery: Delivery
     progress: Progress
     epoch: int | None = None
-    ignored: IgnoreRules = field(default_factory=IgnoreRules)
-    single_snapshot: bool = False
-    materialize: bool = False
+    options: BuildOptions = field(default_factory=BuildOptions)
     _kept: dict[ImageBase | LayoutBase, Image] = field(default_factory=dict)
     _read_only: dict[ImageBase | LayoutBase, Tree] = field(default_factory=dict)
 
@@ -157,7 +153,7 @@ class StageBuilder:
         )
 
     def _is_materialized(self, plan: StagePlan) -> bool:
-        return self.materialize and plan.stage.number == self.plan.target
+        return self.options.materialize and plan.stage.number == self.plan.target
 
     def _enters_root(self, plan: StagePlan) -> bool:
         """Whether the stage's files must be where commands run."""
@@ -267,7 +263,7 @@ class StageBuilder:
     def _is_squashed(self, plan: StagePlan) -> bool:
         """Whether all that the stage's instructions do becomes one layer."""
         is_packed = plan.stage.number in self.plan.packed
-        return self.single_snapshot and is_packed and plan.changes_files
+        return self.options.single_snapshot and is_packed and plan.changes_files
 
     def _pack(self, plan: StagePlan, stage: BuiltStage, instruction: Instruction) -> Pack | None:
         """Return what makes a layer of an instruction; None where none is to be made."""
@@ -277,7 +273,7 @@ class StageBuilder:
 
     def _packer(self, plan: StagePlan, stage: BuiltStage, instruction: Instruction | From) -> Pack:
         def packed(entries: Callable[[], Iterable[Entry]]) -> Layer:
-            whole = _in_whole_seconds(without(entries(), self.ignored))
+            whole = _in_whole_seconds(without(entries(), ignored_changes(self.options)))
             try:
                 layer = write_layer(
                     whole,

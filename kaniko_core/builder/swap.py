@@ -27,7 +27,6 @@ from kaniko_core.sandbox.runner import FileMount, Mount
 
 _HIDDEN = ".kaniko-aside-"
 _PARENT_MODE = 0o755
-_EXECUTABLE = 0o111
 _NO_RULES = IgnoreRules()
 _MERGED = frozenset({ENOTEMPTY, EEXIST})
 # What keeps a directory: it is not empty, or gone, or no directory any more.
@@ -125,7 +124,7 @@ class _Swap:
         self._count += 1
         with disk_errors("put a mount at", mount.target):
             stand = stand_in(mount)
-            if isinstance(mount, FileMount) and mount.mode & _EXECUTABLE and rules.covers(name):
+            if isinstance(mount, FileMount) and rules.covers(name):
                 stand = replace(stand, make=partial(self._elsewhere, stand.make))
             parent = self._parent(name, stack)
             place = _Place(parent.fd, name.rpartition(b"/")[2], self._aside / str(self._count))
@@ -141,10 +140,13 @@ class _Swap:
                 self._lent.append(self._tree.resolve(mount.target))
 
     def _elsewhere(self, make: Callable[[bytes], None], path: bytes) -> None:
-        """Have *make* make a program where programs can be executed, which in /dev they cannot."""
-        program = os.fsencode(self._aside / f"{self._count}-program")
-        make(program)
-        os.symlink(program, path)  # noqa: PTH211 - no Path has bytes
+        """Have *make* make a file of ours, and link to it from a mount of the container.
+
+        In /dev nothing can be executed, and a secret must not stay in a volume if we are killed.
+        """
+        file = os.fsencode(self._aside / f"{self._count}-file")
+        make(file)
+        os.symlink(file, path)  # noqa: PTH211 - no Path has bytes
 
     def look(self) -> None:
         """Remember the directories as the command will find them."""

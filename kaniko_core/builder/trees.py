@@ -94,6 +94,11 @@ class Trees(Protocol):
         ...
 
     @property
+    def lends_paths(self) -> bool:
+        """Whether commands, of any user, reach what they are lent by its path on this machine."""
+        ...
+
+    @property
     def whiteouts(self) -> Whiteouts:
         """How files are unpacked for these trees."""
         ...

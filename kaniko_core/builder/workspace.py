@@ -185,6 +185,12 @@ def _kept_in(base: Path) -> Iterator[None]:
         raise
 
 
+def discard(directory: Path) -> None:
+    """Remove a directory of the build, whatever a command has made in it, as far as it can be."""
+    with suppress(DiskError):
+        remove(directory)
+
+
 def _remove(directory: Path) -> None:
     # By its lock the next build knows what could not be removed.
     with suppress(OSError, DiskError):

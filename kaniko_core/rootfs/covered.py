@@ -111,6 +111,8 @@ class CoveredRootfs(Rootfs):
             status = os.lstat(self._prefix + resolved)
         except (FileNotFoundError, NotADirectoryError):
             return False
+        if os.path.lexists(self._shadow_prefix + resolved):
+            return False  # the image has something in it, if only in the shadow
         return status.st_mtime_ns == _FOREIGN_TIME and stat.S_ISDIR(status.st_mode)
 
     def _displaced(self, sheltering: bytes) -> bool:

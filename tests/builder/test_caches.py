@@ -72,7 +72,7 @@ def test_caches_are_below_the_cache_directory_for_us_alone(kept: Callable[[], Ke
     with build.one(wanted()) as path:
         top = build.directory / "shared/.mounts"
         assert path.parents[1] == top
-        assert stat.S_IMODE(top.stat().st_mode) == 0o711
+        assert stat.S_IMODE(top.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(

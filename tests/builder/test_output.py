@@ -129,7 +129,9 @@ def test_what_cannot_be_written_is_found_before_the_build(tmp_path: Path, flag: 
     (tmp_path / "file").touch()
     given = options(tmp_path, **{flag: tmp_path / "file" / "below" / "name"})
     with (
-        pytest.raises(DiskError, match=f"cannot write name to {tmp_path}/file/below.*: Not a dir"),
+        pytest.raises(
+            DiskError, match=f"cannot write {tmp_path}/file/below/name into .*: Not a dir"
+        ),
         open_delivery(given, FakeRegistry(), silent),
     ):
         pytest.fail("the build began")

@@ -225,6 +225,7 @@ def test_a_mount_in_a_cache_that_must_stay_where_it_is(tmp_path: Path) -> None:
         BindMount(str(target), cache, writable=True, lasting=True),
         FileMount(f"{target}/token", b"t"),
     )
+    (tmp_path / "aside").mkdir()
     with swapped_in(root, mounts, tmp_path / "aside", rules):
         assert target.is_symlink()
         assert (cache / "token").read_bytes() == b"t"
