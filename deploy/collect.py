@@ -10,6 +10,7 @@
     ├── licenses/                   of everything above
     ├── .docker/config.json         an empty Docker configuration
     └── .kaniko-home                the marker: a digest of all of the above
+    OUT/home/var/run                the link that images have there
     OUT/busybox/                    what the debug image has besides
 
 Only modules that import statements reach are taken (``closure.py``). They are put where the
@@ -124,6 +125,10 @@ def main() -> None:
     try_out(home, modules)
     settle(home)
     (home / MARKER).write_text(f"{digest(home)}\n")
+    # Kubernetes mounts its tokens at /var/run/secrets. By this link that is /run/secrets, and RUN
+    # finds /var/run as nearly every image has it; a directory with a mount could not be a link.
+    (out / "home" / "var").mkdir()
+    (out / "home" / "var" / "run").symlink_to("/run")
     take_busybox(out / "busybox" / HOME.relative_to("/") / "busybox")
     settle(out)
     tell(home, library, modules)

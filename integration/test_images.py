@@ -58,7 +58,7 @@ def test_there_is_nothing_outside_of_kaniko(kaniko: KanikoImages, target: str) -
     names = {
         name for layer in readers.layers(f"oci:{kaniko.layout(target)}") for name in layer.names
     }
-    assert {name.partition("/")[0] for name in names} == {"kaniko", "workspace"}
+    assert {name.partition("/")[0] for name in names} == {"kaniko", "var", "workspace"}
     assert not [name for name in names if name.endswith((".py", ".pyi", "__pycache__"))]
 
 

@@ -269,12 +269,13 @@ def test_context_in_a_volume_where_the_image_has_files_too(
     (volume / "Dockerfile").write_text(dockerfile)
     (volume / "file").write_text("text")
     volume.chmod(0o700)
-    site.container.run(
+    done = site.container.run(
         *(EXECUTOR, "--insecure", "--insecure-pull", "--isolation=in-place", *_NOT_PUSHED),
         *("--context=/workspace", f"--oci-layout-path={tmp_path / 'layout'}"),
     )
     tree = site.image().tree
 
+    assert done.stderr.count("commands do not see what was copied to /workspace") == 1
     assert tree["/workspace"].kind_and_mode == "drwxr-xr-x"
     assert tree["/workspace/file"].content == tree["/read"].content == '"text"'
     assert sorted(path.name for path in volume.iterdir()) == ["Dockerfile", "file"]

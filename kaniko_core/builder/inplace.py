@@ -30,6 +30,7 @@ from kaniko_core.builder.workspace import Workspace
 from kaniko_core.errors import SandboxError, disk_errors
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
+from kaniko_core.progress import Warned
 from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.changeset import by_component
 from kaniko_core.rootfs.covered import mark_foreign
@@ -76,6 +77,7 @@ class PlacedTree:
         place = self.place
         place.ready()
         self.trees.settle()
+        self.trees.warn_of_mounts(place)
         scanner = None if pack is None else place.scan()
         if scanner is not None:
             scanner.settle()
@@ -142,6 +144,7 @@ class InPlaceTrees:
         self._lock = threading.Lock()  # of the runner
         self._active: Place | None = None
         self._packing: list[Future[Layer]] = []
+        self._told: set[bytes] = set()
 
     def start(self, name: str, image: Image | None = None, *, runs: bool = False) -> PlacedTree:
         """Return the tree of *image*, or an empty one; in the root if commands will run in it."""
@@ -205,6 +208,19 @@ class InPlaceTrees:
             touched = stack.enter_context(swapped_in(place.root, mounts, aside, place.rules))
             runner.run(process, output)
         return frozenset(touched)
+
+    def warn_of_mounts(self, place: Place) -> None:
+        """Say once of each mount that a command sees it, and not the files that the image has."""
+        for name in sorted(place.under_mounts - self._told):
+            self._told.add(name)
+            path = os.fsdecode(name)
+            self._workspace.progress(
+                Warned(
+                    f"commands do not see what was copied to /{path}: this container has a mount "
+                    "there, or an option names it; what they write there is not in the image",
+                    hint="mount the volume elsewhere, for example below /kaniko",
+                )
+            )
 
     def copy(self, source: CopySource, path: str) -> Path:
         """Copy a directory, part of which is not where the rest is."""

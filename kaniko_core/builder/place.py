@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from kaniko_core.errors import disk_errors
-from kaniko_core.oci.entry import Entry
+from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.image import Layer
 from kaniko_core.oci.layer import open_entries, open_tar
 from kaniko_core.progress import Progress, Warned
@@ -43,6 +43,7 @@ class Place:
         unseen: where a stage has one layer: what was copied to where the scanner does not look;
             and *touched*, the names that its commands' mounts have disturbed.
         crooked: whether a command may have put something where the image has a link.
+        under_mounts: the covered paths below which instructions have put files.
         stages: how many have their tree here: one that goes on from another takes its place.
     """
 
@@ -57,6 +58,7 @@ class Place:
     touched: frozenset[bytes] = frozenset()
     stages: int = 1
     crooked: bool = False
+    under_mounts: set[bytes] = field(default_factory=set)
 
     @property
     def shadow(self) -> Path:
@@ -126,6 +128,12 @@ class Place:
                 covered=self.rules,
                 shadow=self.shadow,
             )
+        self.under_mounts |= {
+            covered
+            for entry in entries
+            if entry.kind is not Kind.DIRECTORY
+            and (covered := self.rules.over(entry.name)) is not None
+        }
         if self.unseen is not None:
             self.unseen += (entry for entry in entries if self._hidden(entry.name))
         elif self.scanner is not None:

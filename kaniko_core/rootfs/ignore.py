@@ -50,6 +50,10 @@ class IgnoreRules:
             path = path.rpartition(b"/")[0]
         return True
 
+    def over(self, path: bytes) -> bytes | None:
+        """Return the topmost covered path that *path* is, or is below; None where there is none."""
+        return min((p for p in (path, *_parents(path)) if p in self.covered), default=None)
+
     def shelters(self, path: bytes) -> bool:
         """Whether something covered is strictly below *path*; ``b""`` is the root."""
         return path in self.sheltering

@@ -216,10 +216,11 @@ def test_root_is_put_back_only_when_nothing_is_packed_any_more(container: Contai
     tree.copied([file("b", "2")], slow.pack)
     assert slow.future.set_running_or_notify_cancel()
     seen: list[bool] = []
+    layer = container.layers.layer(file("b", "2"))
 
     def finish() -> None:
         seen.append((container.root / "a").exists())
-        slow.future.set_result(container.layers.layer(file("b", "2")))
+        slow.future.set_result(layer)
 
     timer = threading.Timer(0.3, finish)
     timer.start()
