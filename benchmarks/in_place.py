@@ -24,15 +24,15 @@ _PYTHON = "/kaniko/bin/python3"
 _WALK = """\
 import os, time
 def walk():
-    count, waiting = 0, [b"/"]
+    count, waiting, device = 0, [b"/"], os.lstat(b"/").st_dev
     while waiting:
         with os.scandir(waiting.pop()) as found:
             for entry in found:
-                entry.stat(follow_symlinks=False)
+                status = entry.stat(follow_symlinks=False)
                 count += 1
-                if entry.is_dir(follow_symlinks=False) and entry.path not in (
-                    b"/proc", b"/sys", b"/dev", b"/kaniko", b"/var/tmp"):
-                    waiting.append(entry.path)
+                if entry.is_dir(follow_symlinks=False) and status.st_dev == device:
+                    if entry.path != b"/kaniko":
+                        waiting.append(entry.path)
     return count
 walk()
 start = time.perf_counter()

@@ -21,6 +21,8 @@ _MARKS = (
 # What it takes to unpack an image, to run commands as its users, and to end what these leave
 # running: capabilities(7).
 _NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7}
+# Our images set the first, as systemd's container interface has it; every pod has the other.
+_VARIABLES = ("container", "KUBERNETES_SERVICE_HOST")
 _CGROUPS = ("docker", "kubepods", "containerd", "libpod", "crio", "lxc", "garden", "machine.slice")
 
 
@@ -37,9 +39,12 @@ def found_container(root: Path = Path("/")) -> str | None:
     for word in _CGROUPS:
         if word in groups:
             return f"the control group of process 1 names {word}"
-    for pair in _text(root / "proc/1/environ").split("\0"):
-        if pair.startswith("container=") and pair != "container=":
-            return f"process 1 has the variable {pair}"
+    # Process 1 may be another container's, where those of a pod share their processes.
+    for process in ("1", "self"):
+        for pair in _text(root / "proc" / process / "environ").split("\0"):
+            name, _, value = pair.partition("=")
+            if name in _VARIABLES and value:
+                return f"process {process} has the variable {name}"
     for line in _text(root / "proc/mounts").splitlines():
         fields = line.split(" ")
         if fields[1:3] == ["/", "overlay"]:

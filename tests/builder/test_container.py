@@ -42,6 +42,8 @@ def test_nothing_to_see_is_none(tmp_path: Path) -> None:
         ("proc/1/cgroup", "12:cpu:/kubepods/besteffort/pod1\n"),
         ("proc/1/cgroup", "0::/system.slice/docker-1a2b.scope\n"),
         ("proc/1/environ", "HOME=/\0container=oci\0"),
+        ("proc/self/environ", "container=oci\0"),
+        ("proc/self/environ", "HOME=/\0KUBERNETES_SERVICE_HOST=10.0.0.1\0"),
         ("proc/mounts", "overlay / overlay rw,lowerdir=x 0 0\n"),
     ],
 )
