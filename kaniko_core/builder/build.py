@@ -92,7 +92,7 @@ def build(
         )
 
         # From the top down, so that nobody begins anew what was ended.
-        ends = (pull.cancel, remote.cancel, trees.cancel, workspace.cancel)
+        ends = (pull.cancel, remote.cancel, trees.cancel)
         image = _image(_stages(builder, ends), output, project.epoch)
         trees.close()
         return delivery.deliver(image)

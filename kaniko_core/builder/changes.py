@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.options import BuildOptions
-from kaniko_core.rootfs.changeset import by_component, hard_link, inode_of
+from kaniko_core.rootfs.changeset import (
+    by_component,
+    hard_link,
+    inode_of,
+    is_directory,
+    is_same_directory,
+)
 from kaniko_core.rootfs.ignore import IgnoreRules
 from kaniko_core.rootfs.tree import Rootfs
 
@@ -65,7 +69,7 @@ def squashed(steps: Iterable[Iterable[Entry]], below: Rootfs, above: Rootfs) -> 
         parent = name.rpartition(b"/")[0]
         old = below.lstat(name) if parent in old_directories else None
         new = above.lstat(name) if parent in new_directories else None
-        if _is_directory(old):
+        if is_directory(old):
             old_directories.add(name)
         entry = above.entry(name, new) if new is not None else None
         if new is None or entry is None:
@@ -77,7 +81,7 @@ def squashed(steps: Iterable[Iterable[Entry]], below: Rootfs, above: Rootfs) -> 
         if entry.kind is Kind.DIRECTORY:
             new_directories.add(name)
             untold.append(entry)
-            if _is_directory(old) and _same_directory(entry, name, below):
+            if is_directory(old) and is_same_directory(entry, old, below):
                 continue
         else:
             if new.st_nlink > 1:
@@ -98,26 +102,11 @@ def _touched(steps: Iterable[Iterable[Entry]], below: Rootfs, above: Rootfs) -> 
         for entry in entries:
             name = entry.name
             names.add(name)
-            if entry.kind is Kind.DIRECTORY or not _is_directory(below.lstat(name)):
+            if entry.kind is Kind.DIRECTORY or not is_directory(below.lstat(name)):
                 continue
-            if _is_directory(above.lstat(name)) and below.resolve_parent(name) == name:
+            if is_directory(above.lstat(name)) and below.resolve_parent(name) == name:
                 names.update(name for name, _ in below.walk(name))
     for name in list(names):
         while name := name.rpartition(b"/")[0]:
             names.add(name)
     return names
-
-
-def _same_directory(entry: Entry, name: bytes, below: Rootfs) -> bool:
-    old = below.lstat(name)
-    assert old is not None
-    return (entry.mode, entry.uid, entry.gid, entry.xattrs) == (
-        stat.S_IMODE(old.st_mode),
-        old.st_uid,
-        old.st_gid,
-        below.xattrs(name),
-    )
-
-
-def _is_directory(status: os.stat_result | None) -> bool:
-    return status is not None and stat.S_ISDIR(status.st_mode)

@@ -97,20 +97,27 @@ def _in_place(
             if isinstance(instruction, Run):
                 with located(instruction.source):
                     _refuse_impossible(instruction)
-    base = workspace.directory.parent
-    carried = home()
-    # Where nothing is carried, the root is never entered: no later build has to find the place.
-    place = place_for(base, _ROOT) if carried else workspace.directory / "in-place"
-    covered = [base, place, *([carried] if carried else []), *protected]
-    rules = IgnoreRules(mount_points(_ROOT)).and_paths(_relative(covered))
     housekeeping = Housekeeping(
         forget=build.pre_cleanup and not build.preserve_context,
         tidy=build.cleanup or build.preserve_context,
         leave=build.materialize,
     )
     workspace.directory.chmod(0o711)  # commands of any user find what is lent to them
-    premises = Premises(_ROOT, place, rules, housekeeping, workspace.progress, workspace.check)
+    premises = _premises(workspace, housekeeping, protected)
     return InPlaceTrees(workspace, premises, lambda: _refuse(build, workspace, None))
+
+
+def _premises(
+    workspace: Workspace, housekeeping: Housekeeping, protected: Collection[Path] = ()
+) -> Premises:
+    """Return the root of this container, not entered yet."""
+    base = workspace.directory.parent
+    carried = home()
+    # Where nothing is carried, the root is never entered: no later build has to find the place.
+    place = place_for(base, _ROOT) if carried else workspace.directory / "in-place"
+    covered = [base, place, *([carried] if carried else []), *protected]
+    rules = IgnoreRules(mount_points(_ROOT)).and_paths(_relative(covered))
+    return Premises(_ROOT, place, rules, housekeeping, workspace.progress, workspace.check)
 
 
 def put_back(workspace: Workspace) -> None:
@@ -119,12 +126,9 @@ def put_back(workspace: Workspace) -> None:
     Raises:
         DiskError: something cannot be moved.
     """
-    carried, base = home(), workspace.directory.parent
-    if carried is None:
+    if home() is None:
         return
-    place = place_for(base, _ROOT)
-    rules = IgnoreRules(mount_points(_ROOT)).and_paths(_relative((base, place, carried)))
-    premises = Premises(_ROOT, place, rules, Housekeeping(), workspace.progress, workspace.check)
+    premises = _premises(workspace, Housekeeping())
     try:
         premises.recover()
     finally:

@@ -23,7 +23,7 @@ from kaniko_core.rootfs.ignore import IgnoreRules
 from kaniko_core.rootfs.moving import move_contents
 from kaniko_core.rootfs.scan import Scanner
 from kaniko_core.rootfs.tree import Rootfs
-from kaniko_core.rootfs.unpack import unpack
+from kaniko_core.rootfs.unpack import Unpacked, unpack
 
 # Nanoseconds by which a file's time may be behind the clock: twice the longest tick of a kernel.
 _TICK = 20_000_000
@@ -91,14 +91,8 @@ class Place:
         Raises:
             KanikoError: it cannot be fetched or unpacked.
         """
-        with open_tar(layer) as tar, _time_kept(self.root):
-            done = unpack(
-                self._watched(tar),
-                self.root,
-                whiteouts=Whiteouts.APPLY,
-                covered=self.rules,
-                shadow=self.shadow,
-            )
+        with open_tar(layer) as tar:
+            done = self._unpack(tar)
         lost = [name for name in done.lost_devices if not self._hidden(os.fsencode(name))]
         if lost:
             progress(Warned(f"commands do not see the devices {', '.join(lost)} of {name}"))
@@ -116,18 +110,8 @@ class Place:
         Raises:
             DiskError: there is no room for them.
         """
-        with (
-            disk_errors("unpack copied files to", self.root),
-            open_entries(entries) as tar,
-            _time_kept(self.root),
-        ):
-            unpack(
-                self._watched(tar),
-                self.root,
-                whiteouts=Whiteouts.APPLY,
-                covered=self.rules,
-                shadow=self.shadow,
-            )
+        with disk_errors("unpack copied files to", self.root), open_entries(entries) as tar:
+            self._unpack(tar)
         self.under_mounts |= {
             covered
             for entry in entries
@@ -139,8 +123,15 @@ class Place:
         elif self.scanner is not None:
             self.scanner.refresh(entry.name for entry in entries)
 
-    def _watched(self, tar: BinaryIO) -> BinaryIO:
-        return cast(BinaryIO, _Watched(tar, self.check))
+    def _unpack(self, tar: BinaryIO) -> Unpacked:
+        with _time_kept(self.root):
+            return unpack(
+                cast(BinaryIO, _Watched(tar, self.check)),
+                self.root,
+                whiteouts=Whiteouts.APPLY,
+                covered=self.rules,
+                shadow=self.shadow,
+            )
 
     def _hidden(self, name: bytes) -> bool:
         return self.rules.covers(name) or self.rules.shelters(name)

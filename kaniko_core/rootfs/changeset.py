@@ -13,9 +13,10 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 from kaniko_core.oci.entry import Entry, Kind
-from kaniko_core.rootfs.tree import file_entry
+from kaniko_core.rootfs.tree import Rootfs, file_entry
 
 # Where something is in the tree, and its status; None for what is gone.
 _Place = tuple[bytes, os.stat_result | None]
@@ -48,7 +49,7 @@ class Changeset:
         links = [
             (inode_of(status), status.st_nlink)
             for status in self._news.values()
-            if status is not None and status.st_nlink > 1 and not _is_directory(status)
+            if status is not None and status.st_nlink > 1 and not is_directory(status)
         ]
         told = Counter(inode for inode, _ in links)
         return frozenset(inode for inode, count in links if told[inode] < count)
@@ -103,7 +104,7 @@ class Changeset:
             return True
         while name := _parent(name):
             if name in own:
-                return not _is_directory(own[name][1])
+                return not is_directory(own[name][1])
         return False
 
     def _tell_parents(self, found: dict[bytes, _Place], name: bytes, path: bytes) -> None:
@@ -112,7 +113,7 @@ class Changeset:
             path = _parent(path)
             for place in (name, path):
                 status = self._status(place)
-                if _is_directory(status) and (place == name or self._name(place) == name):
+                if is_directory(status) and (place == name or self._name(place) == name):
                     found[name] = place, status
                     break
 
@@ -162,9 +163,22 @@ def by_component(name: bytes) -> list[bytes]:
     return name.split(b"/")
 
 
+def is_same_directory(entry: Entry, old: os.stat_result, below: Rootfs) -> bool:
+    """Return whether *entry*, a directory, is like the one that *below* has, whose status is *old*.
+
+    Its times change with whatever is made in it; they are no news by themselves.
+
+    Raises:
+        DiskError: the attributes of the old one cannot be read.
+    """
+    owner = (stat.S_IMODE(old.st_mode), old.st_uid, old.st_gid)
+    return (entry.mode, entry.uid, entry.gid) == owner and entry.xattrs == below.xattrs(entry.name)
+
+
+def is_directory(status: os.stat_result | None) -> TypeGuard[os.stat_result]:
+    """Return whether there is a directory."""
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
 def _parent(name: bytes) -> bytes:
     return name.rpartition(b"/")[0]
-
-
-def _is_directory(status: os.stat_result | None) -> bool:
-    return status is not None and stat.S_ISDIR(status.st_mode)

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from kaniko_core.errors import disk_errors
 from kaniko_core.oci.entry import Entry, Kind
-from kaniko_core.rootfs.changeset import hard_link
+from kaniko_core.rootfs.changeset import hard_link, is_directory, is_same_directory
 from kaniko_core.rootfs.tree import Rootfs, file_entry
 
 _OPAQUE = (b"trusted.overlay.opaque", b"user.overlay.opaque")
@@ -104,7 +104,7 @@ class _Walk:
         old = self._lower_directory(name) if known else None
         names = frozenset(self.below.listdir(name)) if old is not None else frozenset()
         hides = opaque and bool(names)
-        news = hides or old is None or not self._same_directory(entry, old)
+        news = hides or old is None or not is_same_directory(entry, old, self.below)
         deeper = _Level([entry], frozenset() if opaque else names, _sorted_backwards(found.path))
         levels.append(deeper)
         if not news:
@@ -130,14 +130,7 @@ class _Walk:
 
     def _lower_directory(self, name: bytes) -> os.stat_result | None:
         status = self.below.lstat(name)
-        return status if status is not None and stat.S_ISDIR(status.st_mode) else None
-
-    def _same_directory(self, entry: Entry, old: os.stat_result) -> bool:
-        # Its times change with whatever is made in it; they are no news by themselves.
-        owner = (stat.S_IMODE(old.st_mode), old.st_uid, old.st_gid)
-        return (entry.mode, entry.uid, entry.gid) == owner and (
-            entry.xattrs == self.below.xattrs(entry.name)
-        )
+        return status if is_directory(status) else None
 
     def _same(self, entry: Entry, new: os.stat_result) -> bool:
         """Return whether *entry* is what the lower view has under its name, byte for byte."""

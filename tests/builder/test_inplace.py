@@ -23,6 +23,7 @@ from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Layer
 from kaniko_core.progress import silent
 from kaniko_core.rootfs.ignore import IgnoreRules
+from kaniko_core.sandbox.runner import Process
 from tests.builder.placing import Layers, directory, file, names_in, symlink
 
 
@@ -228,6 +229,14 @@ def test_root_is_put_back_only_when_nothing_is_packed_any_more(container: Contai
 
     assert seen == [True]
     assert container.names() == ["etc", "mine"]
+
+
+def test_command_that_wants_every_right_is_refused(container: Container) -> None:
+    """A trigger of a base image is not seen before."""
+    tree = container.start(file("a", "1"), runs=True)
+
+    with pytest.raises(SandboxError, match="--security=insecure needs a sandbox"):
+        tree.ran((), lambda _: Process(("/a",), privileged=True), lambda _data, _stderr: None, None)
 
 
 # --- layers ----------------------------------------------------------------------------------
