@@ -61,7 +61,8 @@ def _chosen(
     build: BuildOptions, plan: Plan, workspace: Workspace, protected: Collection[Path]
 ) -> Trees:
     if build.isolation is Isolation.IN_PLACE or build.materialize:
-        return _in_place(build, plan, workspace, protected, "as --isolation says")
+        flag = "--isolation" if build.isolation is Isolation.IN_PLACE else "--materialize"
+        return _in_place(build, plan, workspace, protected, f"as {flag} says")
     if not plan.needs_root and build.isolation is Isolation.AUTO:
         return OverlayTrees(workspace)
     try:
