@@ -104,9 +104,11 @@ class ImageCache:
         age = timedelta(seconds=self._now() - status.st_mtime)
         try:
             image = self._read(digest)
-        except OSError as error:
-            return Lookup(digest, Freshness.UNREADABLE, age=age, detail=reason_of(error))
-        except KanikoError as error:
+        except (OSError, KanikoError) as error:
+            if _is_another(path, status):
+                return self.look_up(digest)
+            if isinstance(error, OSError):
+                return Lookup(digest, Freshness.UNREADABLE, age=age, detail=reason_of(error))
             return Lookup(digest, Freshness.DAMAGED, age=age, detail=str(error))
         freshness = Freshness.STALE if age > self._options.cache_ttl else Freshness.FRESH
         size = sum(layer.descriptor.size for layer in image.layers) if path.is_dir() else 0
@@ -329,6 +331,15 @@ class ImageCache:
                 f"its manifest {self._sidecar(digest)} is not what its name says"
             ) from None
         return read_image(entry, raw_manifest)
+
+
+def _is_another(path: Path, status: os.stat_result) -> bool:
+    """Whether *path* was removed or replaced by somebody since it had this *status*."""
+    try:
+        now = path.stat()
+    except OSError:
+        return True
+    return (now.st_ino, now.st_ctime_ns) != (status.st_ino, status.st_ctime_ns)
 
 
 def _duration(span: timedelta) -> str:
