@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import io
 import os
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from kaniko_core.errors import ContentError, disk_error
 from kaniko_core.oci import pax, tarheader
+from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.entry import OPAQUE_MARK, SECOND, WHITEOUT_PREFIX, Entry, Kind
 from kaniko_core.oci.tarheader import (
     BLOCK,
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 # Bytes in each chunk of a written tar, but for the last.
 CHUNK = 1 << 20
+
+# The diff ID of a layer that changes nothing.
+EMPTY_DIFF_ID = Digest.of(tarheader.END_OF_ARCHIVE)
 
 _ZEROS = bytes(64 << 10)
 _CONTENT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -84,19 +89,33 @@ class _Content(io.RawIOBase):
         return count
 
 
-def tar_stream(entries: Iterable[Entry]) -> Generator[bytes, None, None]:
+def tar_stream(
+    entries: Iterable[Entry], headers: deque[int] | None = None
+) -> Generator[bytes, None, None]:
     """Yield the tar of *entries*, in their order, in chunks of ``CHUNK`` bytes.
+
+    Args:
+        entries: parents before their children.
+        headers: is given where in the tar each entry's header is, in bytes, before the chunk
+            is yielded that has it: no header is spread over two.
 
     Raises:
         ContentError: a file changed while it was read, or cannot be stored in a layer.
         DiskError: a file cannot be read.
     """
     buffer = _Buffer()
+    position = 0
     for entry in entries:
-        yield from buffer.add(_headers(entry))
+        blocks = _headers(entry)
+        position += len(blocks)
+        if headers is not None:
+            headers.append(position - BLOCK)
+        yield from buffer.add(blocks)
         if entry.kind is Kind.FILE and entry.size:
+            padding = -entry.size % BLOCK
+            position += entry.size + padding
             yield from _content(entry, buffer)
-            yield from buffer.add(_ZEROS[: -entry.size % BLOCK])
+            yield from buffer.add(_ZEROS[:padding])
     yield from buffer.add(tarheader.END_OF_ARCHIVE)
     if rest := buffer.take():
         yield rest
@@ -251,6 +270,7 @@ def _stored_name(entry: Entry) -> bytes:
 
 __all__ = [
     "CHUNK",
+    "EMPTY_DIFF_ID",
     "OPAQUE_MARK",
     "WHITEOUT_PREFIX",
     "Entry",

@@ -18,7 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from errno import EISDIR
+from errno import EEXIST, EISDIR, ENOTEMPTY
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,6 +56,34 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Yield a new directory that is called *path* when the block ends without an error.
+
+    Where another of that name has appeared meanwhile, that one stays, and ours is removed.
+
+    Args:
+        path: where to; its parent exists.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    temporary, descriptor = _create_directory(path.parent)
+    try:
+        # Inside of what is locked, so that the caller may lock its own.
+        directory = temporary / "new"
+        make_directory(directory)
+        yield directory
+        try:
+            directory.rename(path)
+        except OSError as error:
+            if error.errno not in (EEXIST, ENOTEMPTY):
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(descriptor)
 
 
 def make_directory(path: Path) -> None:
@@ -118,6 +146,28 @@ def _create(directory: Path) -> tuple[Path, BinaryIO]:
             path.unlink(missing_ok=True)
             raise
         stream.close()
+
+
+def _create_directory(parent: Path) -> tuple[Path, int]:
+    """Make a temporary directory; return it with the descriptor that holds its lock."""
+    while True:
+        path = parent / _temporary_name()
+        path.mkdir()
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # a sweep took it for a dead one's
+        try:
+            # Some file systems have no flock; then no sweep can take the lock either.
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if path.exists():
+                return path, descriptor
+        except BaseException:
+            os.close(descriptor)
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        os.close(descriptor)
 
 
 def _remove_if_dead(path: Path, now: float) -> bool:

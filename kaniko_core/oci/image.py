@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
-from kaniko_core.errors import ContentError
+from kaniko_core.errors import ContentError, KanikoError
 from kaniko_core.oci.digest import Digest, read_verified
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference, Repository
@@ -35,6 +35,14 @@ class Layer(Protocol):
         Raises:
             DigestMismatch: from a read, when the bytes are not the descriptor's.
         """
+
+
+@runtime_checkable
+class Replaceable(Protocol):
+    """A layer that the build can do without, such as one from a cache."""
+
+    def lost(self, error: ContentError) -> KanikoError:
+        """Return what to raise where *error* shows that the layer is damaged."""
 
 
 @dataclass(frozen=True)
@@ -160,4 +168,4 @@ class ImageStore(Protocol):
         """
 
 
-__all__ = ["Image", "ImageStore", "Layer", "compose", "with_oci_types"]
+__all__ = ["Image", "ImageStore", "Layer", "Replaceable", "compose", "with_oci_types"]

@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
-from kaniko_core.errors import DigestMismatch, disk_errors
+from kaniko_core.errors import ContentError, DigestMismatch, disk_errors
 from kaniko_core.oci.archive import tar_stream
 from kaniko_core.oci.atomic import replacing
 from kaniko_core.oci.compression import Compression, compressed, decompressed_unbuffered
 from kaniko_core.oci.digest import Digest, VerifyingReader
 from kaniko_core.oci.entry import Entry
-from kaniko_core.oci.image import Layer
+from kaniko_core.oci.image import Layer, Replaceable
 from kaniko_core.oci.spec import Descriptor
+from kaniko_core.oci.tarheader import MTIME
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,6 +39,8 @@ _CHUNK = 1 << 20
 _CHUNKS_AHEAD = 4
 # Chunks that may wait to be hashed.
 _HASHES_BEHIND = 4
+# In the place of a header's time and checksum, 12 and 8 bytes.
+_NO_TIME = bytes(20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,15 @@ class FileLayer:
         descriptor: of the blob.
         diff_id: digest of the uncompressed tar.
         offset: where in the file the blob begins, in bytes.
+        contents: digest of the uncompressed tar with all times zero, where somebody wanted it:
+            that of a command that was run again and did the same.
     """
 
     path: Path
     descriptor: Descriptor
     diff_id: Digest
     offset: int = 0
+    contents: Digest | None = None
 
     def open(self) -> BinaryIO:
         """Return the blob as a new stream, verified at its end.
@@ -100,6 +106,7 @@ def write_layer(
     level: int | None = None,
     docker: bool,
     moved: Callable[[int], None] | None = None,
+    contents: bool = False,
 ) -> FileLayer:
     """Write *entries*, in their order, as a layer; the same entries give the same bytes.
 
@@ -110,6 +117,7 @@ def write_layer(
         level: as for ``compression.compressed``.
         docker: use Docker's media type rather than OCI's.
         moved: called now and then with how many bytes of the tar are done.
+        contents: whether the layer's ``contents`` are wanted.
 
     Raises:
         ContentError: a file changed while it was read, or cannot be stored in a layer.
@@ -118,13 +126,18 @@ def write_layer(
     from concurrent.futures import ThreadPoolExecutor
 
     tar_hash, blob_hash = hashlib.sha256(), hashlib.sha256()
+    timeless = _Timeless() if contents else None
     size = 0
     with (
         ThreadPoolExecutor(1, thread_name_prefix="hash") as hashing,
+        ThreadPoolExecutor(1, thread_name_prefix="contents") as other,
         disk_errors("write the layer", path),
         replacing(path, durable=False) as file,
     ):
-        blocks = _hashed(tar_stream(entries), tar_hash, hashing, moved)
+        blocks = tar_stream(entries, timeless.headers if timeless else None)
+        if timeless is not None:
+            blocks = _hashed(blocks, timeless, other)
+        blocks = _hashed(blocks, tar_hash, hashing, moved)
         # Closed now and not when they are collected: they own threads and files.
         with closing(blocks), closing(compressed(blocks, compression, level)) as pieces:
             for piece in pieces:
@@ -132,12 +145,38 @@ def write_layer(
                 file.write(piece)
                 size += len(piece)
     digest = Digest("sha256", blob_hash.hexdigest())
-    diff_id = Digest("sha256", tar_hash.hexdigest())
-    return FileLayer(path, Descriptor(compression.layer_media_type(docker), digest, size), diff_id)
+    return FileLayer(
+        path,
+        Descriptor(compression.layer_media_type(docker), digest, size),
+        Digest("sha256", tar_hash.hexdigest()),
+        contents=timeless.digest if timeless else None,
+    )
 
 
 class _Hash(Protocol):
     def update(self, data: bytes, /) -> None: ...
+
+
+class _Timeless:
+    """The hash of a tar as if every entry had been changed at 0; *headers* says where they are."""
+
+    def __init__(self) -> None:
+        self.headers: deque[int] = deque()
+        self._hash = hashlib.sha256()
+        self._done = 0
+
+    def update(self, data: bytes, /) -> None:
+        changed = bytearray(data)
+        while self.headers and self.headers[0] < self._done + len(data):
+            start = self.headers.popleft() - self._done + MTIME
+            # The header's checksum comes next, and would tell the time.
+            changed[start : start + len(_NO_TIME)] = _NO_TIME
+        self._hash.update(changed)
+        self._done += len(data)
+
+    @property
+    def digest(self) -> Digest:
+        return Digest("sha256", self._hash.hexdigest())
 
 
 def _hashed(
@@ -171,7 +210,20 @@ def open_tar(layer: Layer) -> BinaryIO:
         DigestMismatch: from a read, when the bytes are not the promised ones.
         ContentError: from a read, when the compressed data is damaged.
     """
-    return cast(BinaryIO, _ReadAhead(_tar_chunks(layer)))
+    chunks = _tar_chunks(layer)
+    if isinstance(layer, Replaceable):
+        chunks = _blamed(chunks, layer)
+    return cast(BinaryIO, _ReadAhead(chunks))
+
+
+def _blamed(
+    chunks: Generator[bytes, None, None], layer: Replaceable
+) -> Generator[bytes, None, None]:
+    with closing(chunks):
+        try:
+            yield from chunks
+        except ContentError as error:
+            raise layer.lost(error) from error
 
 
 def open_entries(entries: Iterable[Entry]) -> BinaryIO:

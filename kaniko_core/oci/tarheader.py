@@ -15,6 +15,8 @@ from kaniko_core.errors import ContentError, UnsafeEntry
 from kaniko_core.oci.entry import SECOND
 
 BLOCK = 512
+# Where in a header the time is, and after it the checksum.
+MTIME = 136
 END_OF_ARCHIVE = bytes(2 * BLOCK)
 # PATH_MAX of Linux, without the final NUL: no longer name can be opened.
 LONGEST_NAME = 4095

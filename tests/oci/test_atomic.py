@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from kaniko_core.oci import atomic
-from kaniko_core.oci.atomic import discard_directory, make_directory, replacing, sweep
+from kaniko_core.oci.atomic import (
+    appearing,
+    discard_directory,
+    make_directory,
+    replacing,
+    sweep,
+)
 
 _WRITER = """
 import sys, time
@@ -162,3 +168,44 @@ def test_discarded_directory_is_gone(tmp_path: Path) -> None:
     (tmp_path / "entry" / "blobs").mkdir(parents=True)
     discard_directory(tmp_path / "entry")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_directory_appears_at_the_end(tmp_path: Path) -> None:
+    with appearing(tmp_path / "entry") as directory:
+        (directory / "file").write_text("x")
+        assert not (tmp_path / "entry").exists()
+    assert (tmp_path / "entry" / "file").read_text() == "x"
+    assert (tmp_path / "entry").stat().st_mode & 0o777 == 0o755
+    assert not temporaries(tmp_path)
+
+
+def test_directory_of_a_failed_block_does_not_appear(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), appearing(tmp_path / "entry") as directory:
+        (directory / "file").write_text("x")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_first_directory_of_a_name_stays(tmp_path: Path) -> None:
+    with appearing(tmp_path / "entry") as late:
+        (late / "late").touch()
+        with appearing(tmp_path / "entry") as early:
+            (early / "early").touch()
+    assert [path.name for path in (tmp_path / "entry").iterdir()] == ["early"]
+    assert not temporaries(tmp_path)
+
+
+def test_sweep_leaves_a_living_writers_directory(tmp_path: Path) -> None:
+    with appearing(tmp_path / "entry") as directory:
+        (directory / "file").touch()
+        assert sweep(tmp_path) == 0
+    assert (tmp_path / "entry" / "file").exists()
+
+
+def test_sweep_takes_a_killed_writers_directory(tmp_path: Path) -> None:
+    with appearing(tmp_path / "entry") as directory:
+        left = tmp_path / f"{directory.parent.name}-again"
+        left.mkdir()
+        (left / "new").mkdir()
+    assert sweep(tmp_path) == 1
+    assert not left.exists()

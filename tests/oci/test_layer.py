@@ -241,3 +241,28 @@ def test_reads_may_have_any_size(tmp_path: Path) -> None:
                 break
             state.update(chunk)
     assert state.hexdigest() == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_the_contents_of_a_layer_do_not_tell_the_time(tmp_path: Path) -> None:
+    def contents(name: str, seconds: int, *, mode: int = 0o644) -> Digest | None:
+        made = [
+            # More headers than one chunk of the tar holds, and one that is larger than a block.
+            *(
+                Entry(b"d%04d" % n, Kind.DIRECTORY, 0o755, mtime_ns=seconds * 10**9 * n)
+                for n in range(3000)
+            ),
+            Entry("é".encode() * 90, Kind.DIRECTORY, 0o755, mtime_ns=seconds * 10**9),
+            replace(entries()[1], mtime_ns=seconds * 10**9, mode=mode),
+        ]
+        layer = write_layer(made, tmp_path / name, docker=False, contents=True)
+        assert layer.diff_id == Digest.of(b"".join(tar_stream(made)))
+        return layer.contents
+
+    first = contents("a", 1_000_000)
+    assert first is not None
+    assert contents("b", 2_000_000) == first
+    assert contents("c", 1_000_000, mode=0o600) != first
+
+
+def test_contents_are_found_out_only_where_they_are_wanted(tmp_path: Path) -> None:
+    assert write_layer(entries(), tmp_path / "blob", docker=False).contents is None
