@@ -13,6 +13,7 @@ from kaniko_core.console.words import printable
 from kaniko_core.options import (
     BuildOptions,
     CacheOptions,
+    LayerCacheOptions,
     LogFormat,
     LogOptions,
     OutputOptions,
@@ -31,13 +32,14 @@ def _build(
     output: OutputOptions,
     cache: CacheOptions,
     registry: RegistryOptions,
+    layers: LayerCacheOptions,
     *,
     progress: Progress,
 ) -> None:
     # Imported here, because --help and wrong options need none of it.
     from kaniko_core.builder.build import build
 
-    build(building, output, cache, registry, progress=progress)
+    build(building, output, cache, registry, layers, progress=progress)
 
 
 def _plan(
@@ -45,12 +47,13 @@ def _plan(
     output: OutputOptions,
     cache: CacheOptions,
     registry: RegistryOptions,
+    layers: LayerCacheOptions,
     *,
     progress: Progress,
 ) -> str:
     from kaniko_core.builder.dryrun import dryrun
 
-    return dryrun(building, output, cache, registry, progress=progress)
+    return dryrun(building, output, cache, registry, layers, progress=progress)
 
 
 def _check(
@@ -86,10 +89,12 @@ def application(build: Callable[..., None] = _build) -> typer.Typer:
     @app.callback(invoke_without_command=True)
     @with_options(short=_SHORT)
     def root(
+        *,
         building: BuildOptions,
         output: OutputOptions,
         cache: CacheOptions,
         registry: RegistryOptions,
+        layers: LayerCacheOptions,
         log: LogOptions,
     ) -> None:
         """Build an image from a Dockerfile, without a daemon, and push it to a registry."""
@@ -99,12 +104,12 @@ def application(build: Callable[..., None] = _build) -> typer.Typer:
             _show(report, log)
         elif building.dryrun:
             with console(log) as progress:
-                plan = _plan(building, output, cache, registry, progress=progress)
+                plan = _plan(building, output, cache, registry, layers, progress=progress)
             typer.echo(printable(plan), nl=False)
         else:
             output.require_destination()
             with console(log) as progress:
-                build(building, output, cache, registry, progress=progress)
+                build(building, output, cache, registry, layers, progress=progress)
 
     @app.command()
     def version() -> None:

@@ -33,6 +33,7 @@ from kaniko_core.options import (
     BuildOptions,
     CacheOptions,
     Flag,
+    LayerCacheOptions,
     LogFormat,
     LogOptions,
     OutputOptions,
@@ -606,7 +607,7 @@ def test_console_is_quiet_where_stderr_is_closed(monkeypatch: pytest.MonkeyPatch
 
 # --- the programs --------------------------------------------------------------------------
 
-Given = tuple[BuildOptions, OutputOptions, CacheOptions, RegistryOptions]
+Given = tuple[BuildOptions, OutputOptions, CacheOptions, RegistryOptions, LayerCacheOptions]
 
 
 def executed(argv: Sequence[str]) -> Given:
@@ -622,9 +623,21 @@ def executed(argv: Sequence[str]) -> Given:
     return seen[0]
 
 
+def test_an_old_name_is_understood_with_a_notice(capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[BuildOptions] = []
+
+    def record(building: BuildOptions, *_: object, progress: object) -> None:
+        seen.append(building)
+
+    application = kaniko_executor.cli.application(record)
+    assert run(application, ["--no-push", "--use-cache=true"], name="kaniko-executor") == 0
+    assert seen[0].cache
+    assert capsys.readouterr().err == "--use-cache is the old name of --cache\n"
+
+
 def test_command_lines_of_go_kaniko_are_understood() -> None:
     """As they stand in many a CI file."""
-    building, output, cache, registry = executed(
+    building, output, cache, registry, layers = executed(
         [
             "--context=dir:///workspace",
             "--dockerfile",
@@ -637,6 +650,11 @@ def test_command_lines_of_go_kaniko_are_understood() -> None:
             "--cache=true",
             "--cache-dir=/cache",
             "--cache-ttl=24h",
+            "--cache-repo=registry.example.com/team/app/cache",
+            "--cache-copy-layers",
+            "--cache-run-layers=false",
+            "--no-push-cache=true",
+            "--compressed-caching=false",
             "--customPlatform=linux/arm64",
             "--insecure",
             "--insecure-registry=a:5000",
@@ -660,6 +678,13 @@ def test_command_lines_of_go_kaniko_are_understood() -> None:
         build_arg=(("A", "1"), ("B", "x=y")),
         custom_platform=Platform("linux", "arm64"),
         cache=True,
+    )
+    assert layers == LayerCacheOptions(
+        cache_repo="registry.example.com/team/app/cache",
+        cache_copy_layers=True,
+        cache_run_layers=False,
+        no_push_cache=True,
+        compressed_caching=False,
     )
     assert output == OutputOptions(
         destination=(

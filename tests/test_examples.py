@@ -16,7 +16,13 @@ import kaniko_core
 import kaniko_executor.cli
 import kaniko_warmer.cli
 from kaniko_core.cli import run
-from kaniko_core.options import BuildOptions, CacheOptions, OutputOptions, RegistryOptions
+from kaniko_core.options import (
+    BuildOptions,
+    CacheOptions,
+    LayerCacheOptions,
+    OutputOptions,
+    RegistryOptions,
+)
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "kubernetes"
 MANIFESTS = sorted(EXAMPLES.glob("*.yaml"))
@@ -172,6 +178,7 @@ def executed(argv: Sequence[str]) -> tuple[BuildOptions, OutputOptions, CacheOpt
         output: OutputOptions,
         cache: CacheOptions,
         registry: RegistryOptions,
+        layers: LayerCacheOptions,
         **_: object,
     ) -> None:
         seen.append((building, output, cache))

@@ -28,12 +28,14 @@ from kaniko_core.console import (
 )
 from kaniko_core.errors import KanikoError, UsageError, disk_error, reason_of
 from kaniko_core.options import LogFormat, LogOptions, Verbosity
-from kaniko_core.progress import Progress
+from kaniko_core.progress import Noted, Progress
 
 # What shells report of a program that a signal has ended.
 _BY_SIGNAL = 128
 # Values of TERM for terminals that cannot go back to a line.
 _DUMB = frozenset({"dumb", "unknown"})
+# Flags that go by another name by now.
+_RENAMED = {"--use-cache": "--cache"}
 # typer brings click along, under a name that changes between versions: this is click's
 # ClickException, the ancestor of BadParameter and UsageError.
 _ClickError: Any = typer.BadParameter.__mro__[2]
@@ -58,6 +60,7 @@ def run(app: typer.Typer, argv: Sequence[str], *, name: str) -> int:
     command = typer.main.get_command(app)
     try:
         with _ended_by(signal.SIGTERM, signal.SIGHUP):
+            _notice_old_names(command, argv)
             status = _invoke(command, argv, name)
             _flush(sys.stdout)
             return status
@@ -88,6 +91,13 @@ def _terminal(stream: TextIO | None) -> Terminal:
     return Terminal(color=live and not os.environ.get("NO_COLOR"), live=live)
 
 
+def _notice_old_names(command: Any, argv: Sequence[str]) -> None:
+    given = {word.partition("=")[0] for word in argv}
+    for old in sorted(given & _RENAMED.keys() & _spellings(command)[0].keys()):
+        with console(_log_options(command, argv)) as progress:
+            progress(Noted(f"{old} is the old name of {_RENAMED[old]}"))
+
+
 def _invoke(command: Any, argv: Sequence[str], name: str) -> int:
     """Run the command that *argv* asks for; raise KanikoError for what typer complains about."""
     try:
@@ -101,10 +111,14 @@ def _invoke(command: Any, argv: Sequence[str], name: str) -> int:
 
 
 def _spellings(command: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the spellings of switches, and of flags with a value, each with its long one."""
+    """Return the spellings of switches, and of flags with a value, each with its long one.
+
+    Those of subcommands are among them: none of theirs means something else elsewhere.
+    """
     switches: dict[str, str] = {}
     valued: dict[str, str] = {}
-    for parameter in command.params:
+    commands = (command, *getattr(command, "commands", {}).values())
+    for parameter in (item for each in commands for item in each.params):
         # A flag of typer's own kind, such as --help, has no value and no Go form.
         if parameter.param_type_name == "option" and not parameter.is_flag:
             kind = switches if parameter.metavar == SWITCH else valued

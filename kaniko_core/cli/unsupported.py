@@ -15,7 +15,6 @@ _REGISTRIES = {
     "--skip-default-registry-fallback": "",
 }
 
-_NO_CACHE = "leave it out: results of instructions are not cached by this version"
 _ALWAYS = "leave it out: that is how this version always works"
 
 # By program and flag: what to do instead, where that is known.
@@ -26,10 +25,6 @@ NOT_YET: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "--annotation": "",
             "--bucket": "",
             "-b": "",
-            "--cache-copy-layers": _NO_CACHE,
-            "--cache-repo": _NO_CACHE,
-            "--cache-run-layers": _NO_CACHE,
-            "--compressed-caching": _ALWAYS,
             "--compression": "leave it out: layers are compressed by gzip",
             "--compression-level": "",
             "--credential-helpers": "leave it out: those of Docker's config file are used",
@@ -39,7 +34,6 @@ NOT_YET: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "--image-fs-extract-retry": _ALWAYS,
             "--image-name-tag-with-digest-file": "--digest-file writes the digest",
             "--image-name-with-digest-file": "--digest-file writes the digest",
-            "--no-push-cache": _NO_CACHE,
             "--push-ignore-immutable-tag-errors": "",
             "--reproducible": "",
             "--skip-push-permission-check": "",

@@ -1,0 +1,169 @@
+"""What to build, from what, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from kaniko_core.errors import UsageError
+from kaniko_core.oci.platform import Platform
+from kaniko_core.options.flag import Flag
+from kaniko_core.values import (
+    Entitlement,
+    Isolation,
+    Secret,
+    SnapshotMode,
+    SshAgent,
+    build_arg,
+    named_context,
+    secret,
+    ssh_agent,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildOptions:
+    """What to build, from what."""
+
+    context: Annotated[str, Flag("Directory with the build context.", metavar="DIRECTORY")] = (
+        "/workspace/"
+    )
+    context_sub_path: Annotated[
+        str, Flag("Directory below the context to use as the context.", metavar="PATH")
+    ] = ""
+    dockerfile: Annotated[
+        str,
+        Flag(
+            "The Dockerfile: looked for here, then in the context; or a URL, or - for stdin.",
+            metavar="FILE",
+        ),
+    ] = "Dockerfile"
+    target: Annotated[str, Flag("Stage to build instead of the last.", metavar="STAGE")] = ""
+    build_arg: Annotated[
+        tuple[tuple[str, str | None], ...],
+        Flag(
+            "Value for an ARG; without value it comes from the environment; repeatable.",
+            parse=build_arg,
+            metavar="NAME[=VALUE]",
+        ),
+    ] = ()
+    custom_platform: Annotated[
+        Platform | None,
+        Flag(
+            "Platform to build for, instead of this machine's.",
+            parse=Platform.parse,
+            aliases=("--customPlatform",),
+            metavar="OS/ARCH[/VARIANT]",
+        ),
+    ] = None
+    isolation: Annotated[
+        Isolation,
+        Flag(
+            "Where commands run: in a sandbox; in-place, on / of the executor's container; or "
+            "auto: in a sandbox where that works.",
+            parse=Isolation,
+            metavar="MODE",
+        ),
+    ] = Isolation.AUTO
+    force: Annotated[
+        bool, Flag("Build in place even where nothing looks like a container: / is cleared.")
+    ] = False
+    cleanup: Annotated[
+        bool, Flag("Remove everything that the build made in this container at its end.")
+    ] = False
+    pre_cleanup: Annotated[
+        bool, Flag("In place, remove what is in / before the build, instead of keeping it aside.")
+    ] = False
+    preserve_context: Annotated[
+        bool, Flag("In place, put / back at the end as it was; even what --pre-cleanup would lose.")
+    ] = False
+    materialize: Annotated[
+        bool, Flag("In place, leave the files of the final stage in / at the end.")
+    ] = False
+    snapshot_mode: Annotated[
+        SnapshotMode,
+        Flag(
+            "full, redo or time, which are one here: all changes are found, whatever the mode.",
+            parse=SnapshotMode,
+            aliases=("--snapshotMode",),
+            metavar="MODE",
+        ),
+    ] = SnapshotMode.FULL
+    use_new_run: Annotated[
+        bool, Flag("Accepted for Go kaniko's users: changes are found at this price anyway.")
+    ] = False
+    single_snapshot: Annotated[bool, Flag("Make one layer of each stage.")] = False
+    ignore_path: Annotated[
+        tuple[str, ...],
+        Flag("Path whose changes never become part of a layer; repeatable.", metavar="PATH"),
+    ] = ()
+    ignore_var_run: Annotated[
+        bool,
+        Flag("Leave changes below /var/run out of layers.", aliases=("--whitelist-var-run",)),
+    ] = False
+    kaniko_dir: Annotated[
+        Path | None,
+        Flag(
+            "Directory for the build's own files; for a sandbox, not on an overlay file system.",
+            metavar="DIRECTORY",
+        ),
+    ] = None
+    cache: Annotated[
+        bool,
+        Flag(
+            "Use the base images cached in --cache-dir, keep them unpacked there, and take from "
+            "the layer cache what an earlier build made.",
+            aliases=("--use-cache",),
+        ),
+    ] = False
+    build_context: Annotated[
+        tuple[tuple[str, str], ...],
+        Flag(
+            "Another context, or what FROM and --from mean by a name: a directory, a git or "
+            "https:// address, docker-image://IMAGE or oci-layout://DIRECTORY; repeatable.",
+            parse=named_context,
+            metavar="NAME=VALUE",
+        ),
+    ] = ()
+    secret: Annotated[
+        tuple[Secret, ...],
+        Flag(
+            "Secret for RUN --mount=type=secret, from a file or a variable; repeatable.",
+            parse=secret,
+            metavar="id=ID[,src=FILE|,env=NAME]",
+        ),
+    ] = ()
+    ssh: Annotated[
+        tuple[SshAgent, ...],
+        Flag(
+            "SSH agent's socket, or keys, for RUN --mount=type=ssh; repeatable.",
+            parse=ssh_agent,
+            metavar="default|ID[=SOCKET|KEY[,KEY]]",
+        ),
+    ] = ()
+    allow: Annotated[
+        tuple[Entitlement, ...],
+        Flag(
+            "What RUN may ask for beyond the usual: security.insecure, network.host; repeatable.",
+            parse=Entitlement,
+            metavar="RIGHT",
+        ),
+    ] = ()
+    check: Annotated[
+        bool, Flag("Only check the Dockerfile; the exit status is 1 if there are warnings.")
+    ] = False
+    dryrun: Annotated[bool, Flag("Only print what would be done.")] = False
+
+    def __post_init__(self) -> None:
+        if self.materialize and self.isolation is Isolation.SANDBOX:
+            raise UsageError(
+                "--materialize leaves files in /, which a build in a sandbox never touches",
+                hint="use --isolation=in-place, or leave it out",
+            )
+        if self.materialize and (self.cleanup or self.preserve_context):
+            raise UsageError(
+                "--materialize leaves the files of the final stage in /, and "
+                f"--{'cleanup' if self.cleanup else 'preserve-context'} removes them",
+                hint="leave one of them out",
+            )

@@ -1,0 +1,28 @@
+"""How a knob appears on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """How a field appears on the command line.
+
+    Args:
+        help: one sentence.
+        parse: from the text given by the user to the field's type; raises UsageError.
+        aliases: other long spellings, such as ``--customPlatform``.
+        metavar: what stands for the value in the help.
+        name: the flag's name, where it is not the field's.
+        hidden: accepted, but left out of the help.
+    """
+
+    help: str
+    parse: Callable[[str], Any] | None = None
+    aliases: tuple[str, ...] = ()
+    metavar: str | None = None
+    name: str | None = None
+    hidden: bool = False
