@@ -12,14 +12,12 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import assert_never
 
-from kaniko_core.addresses.git import parse_git_reference
-from kaniko_core.addresses.url import is_http_address
 from kaniko_core.builder.add import is_archive, unpack_archive
 from kaniko_core.builder.configure import StageState, expand, located
 from kaniko_core.builder.destination import DIRECTORY_MODE, Defaults, Destination, printable
@@ -35,10 +33,16 @@ from kaniko_core.builder.source import (
     SourceItem,
     reading,
 )
+from kaniko_core.builder.taken import (
+    exclusions,
+    inline_files,
+    refuse_impossible,
+    source_words,
+    tops,
+)
 from kaniko_core.builder.target import Target
 from kaniko_core.context.ignore import IgnorePatterns
-from kaniko_core.dockerfile.instructions import Add, Copy, Heredoc
-from kaniko_core.dockerfile.words import Lexer
+from kaniko_core.dockerfile.instructions import Add, Copy
 from kaniko_core.errors import ContentError, KanikoError
 from kaniko_core.oci.entry import SECOND, Entry, Kind
 from kaniko_core.rootfs.tree import Rootfs
@@ -80,7 +84,7 @@ def copy_entries(
     instruction = expand(state, instruction)
     with located(instruction.source):
         items = _items(instruction, state, sources)
-        _refuse_impossible(instruction, items)
+        refuse_impossible(instruction, items)
         owner = Accounts.of(below).owner(instruction.chown) if instruction.chown else None
         target = _target(instruction, state, below, owner, epoch)
         if len(items) > 1:
@@ -94,53 +98,9 @@ def copy_entries(
 def _items(
     instruction: Copy | Add, state: StageState, sources: Sequence[SourceItem] | None
 ) -> list[SourceItem]:
-    names = {f"<<{heredoc.name}" for heredoc in instruction.heredocs}
     if sources is None:
-        sources = [LocalWord(word) for word in instruction.sources if word not in names]
-    variables = state.scope.variables
-    return [*sources, *(_inline_file(heredoc, variables) for heredoc in instruction.heredocs)]
-
-
-def _inline_file(heredoc: Heredoc, variables: Mapping[str, str]) -> InlineFile:
-    if heredoc.name in (".", "..") or not {"/", "\0"}.isdisjoint(heredoc.name):
-        raise KanikoError(
-            f"the here-document <<{heredoc.name} is no name for a file",
-            hint="its word becomes the file's name; say in the destination where it goes",
-        )
-    text = heredoc.body
-    if heredoc.expand:
-        # The escape directive has no say in a body, and quotes in it are the file's.
-        text = Lexer("\\", skip_quotes=True).expand(text, variables)
-    return InlineFile(heredoc.name, text.encode("utf-8", "surrogateescape"))
-
-
-def _refuse_impossible(instruction: Copy | Add, items: Sequence[SourceItem]) -> None:
-    """Refuse what no source of that kind can be."""
-    if isinstance(instruction, Copy):
-        for item in items:
-            if isinstance(item, LocalWord) and _is_remote(item.text):
-                raise KanikoError(
-                    f'COPY does not fetch "{item.text}": its sources are files',
-                    hint="ADD fetches URLs and git repositories",
-                )
-    elif instruction.checksum:
-        if len(items) > 1:
-            raise KanikoError(
-                f"ADD --checksum is for one source, and there are {len(items)}",
-                hint="write an ADD for each of them",
-            )
-        if isinstance(items[0], LocalWord | InlineFile):
-            raise KanikoError(
-                "ADD --checksum is for URLs and git repositories, and this source is neither",
-                hint="leave it out: the context's files are copied as they are",
-            )
-
-
-def _is_remote(word: str) -> bool:
-    if is_http_address(word):
-        return True
-    reference = parse_git_reference(word)
-    return reference is not None and not reference.looks_local
+        sources = [LocalWord(word) for word in source_words(instruction)]
+    return [*sources, *inline_files(instruction, state)]
 
 
 def _target(
@@ -157,7 +117,9 @@ def _target(
         _mode_on_the_way(instruction.chmod or ""),
         None if epoch is None else epoch * SECOND,
     )
-    destination = Destination(None if independent else below, defaults)
+    destination = Destination(
+        None if independent else below, defaults, top_mtime_ns=state.top_mtime_ns
+    )
     return Target(destination, state.workdir, instruction.destination, borrows=independent)
 
 
@@ -203,7 +165,7 @@ class _Copier:
                 top = tree.find("/")[0]
                 mode = self._changes().mode(top.status.st_mode, True)
                 directory = self.target.directory(top.status.st_mtime_ns, mode)
-                self._files(tree, self._exclude()).contents(top, directory)
+                self._files(tree, exclusions(self.instruction)).contents(top, directory)
             case _:
                 assert_never(item)
 
@@ -212,27 +174,19 @@ class _Copier:
         owner = self.owner or (None if keep else (0, 0))
         return Changes(owner, self.instruction.chmod or None)
 
-    def _exclude(self) -> tuple[IgnorePatterns, ...]:
-        patterns = self.instruction.exclude
-        return (IgnorePatterns(patterns),) if patterns else ()
-
     def _files(self, origin: CopySource, filters: tuple[IgnorePatterns, ...]) -> FileCopier:
         return FileCopier(origin, self.target.destination, self._changes(origin), filters)
 
     def _with_parents(self, word: str) -> None:
         pivot = Pivot.of(word)
-        filters = (*self._exclude(), *pivot.filters)
-        for top in self.origin.find(pivot.top):
-            # What a wildcard before the pivot matches has to be a directory.
-            if top.is_directory:
-                if pivot.plain_name:
-                    self.origin.expect(word, top, pivot.plain_name)
-                directory = self.target.directory(top.status.st_mtime_ns)
-                self._files(self.origin, filters).contents(top, directory)
+        filters = (*exclusions(self.instruction), *pivot.filters)
+        for top in tops(self.origin, word, pivot):
+            directory = self.target.directory(top.status.st_mtime_ns)
+            self._files(self.origin, filters).contents(top, directory)
 
     def _word(self, word: str) -> None:
         found = self.origin.find(word)
-        exclude = self._exclude()
+        exclude = exclusions(self.instruction)
         for match in found:
             copier = self._files(self.origin, exclude)
             mtime_ns = match.status.st_mtime_ns

@@ -202,14 +202,13 @@ class RemoteSources:
 
     def _action(self, word: str, add: Add) -> Callable[[], SourceItem] | None:
         """Return what fetches *word*; None where it is a file of the context."""
-        reference = _git_reference(word)
-        if reference is not None:
-            wanted = _adjusted(reference, add)
-            return lambda: self._tree(wanted)
-        if not is_http_address(word):
+        wanted = remote_source(word, add)
+        if wanted is None:
             return None
+        if isinstance(wanted, GitReference):
+            return lambda: self._tree(wanted)
         checksum = parse_checksum(add.checksum) if add.checksum else None
-        return lambda: self._file(word, checksum, unpack=bool(add.unpack))
+        return lambda: self._file(wanted, checksum, unpack=bool(add.unpack))
 
     def _file(self, url: str, checksum: Digest | None, *, unpack: bool) -> FetchedFile:
         fetched = self.http_file(url, checksum)
@@ -262,6 +261,20 @@ class RemoteSources:
             raise
         mine.set_result(result)
         return result
+
+
+def remote_source(word: str, add: Add) -> GitReference | str | None:
+    """Return what a source word of *add* names elsewhere: a repository, as the flags say, or a URL.
+
+    None for a file of the build context.
+
+    Raises:
+        KanikoError: it names a repository, but is wrong, or a flag contradicts it.
+    """
+    reference = _git_reference(word)
+    if reference is not None:
+        return _adjusted(reference, add)
+    return word if is_http_address(word) else None
 
 
 def _git_reference(word: str) -> GitReference | None:

@@ -40,7 +40,7 @@ _INSECURE = "insecure"
 # What shells, and we, make of a program that cannot be executed.
 _NOT_EXECUTABLE = 126
 # Build arguments that speak to the builder.
-_HOSTNAME = "BUILDKIT_SANDBOX_HOSTNAME"
+HOSTNAME_ARGUMENT = "BUILDKIT_SANDBOX_HOSTNAME"
 _CACHE_NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
 # As the kernel and /etc/hosts can have it.
 _HOSTNAMES = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
@@ -129,10 +129,10 @@ def commands_of(
         UsageError: the host name cannot be used.
     """
     arguments = dict(build.build_arg)
-    hostname = arguments.get(_HOSTNAME) or DEFAULT_HOSTNAME
+    hostname = arguments.get(HOSTNAME_ARGUMENT) or DEFAULT_HOSTNAME
     if _HOSTNAMES.fullmatch(hostname) is None:
         raise UsageError(
-            f"{_HOSTNAME}={hostname} is no host name",
+            f"{HOSTNAME_ARGUMENT}={hostname} is no host name",
             hint="a name has letters, digits, dots and dashes, and at most 64 of them",
         )
     progress = workspace.progress
@@ -142,6 +142,7 @@ def commands_of(
         progress,
         lambda: workspace.cancelled,
         mode=0o711 if trees.lends_paths else 0o700,
+        hold=workspace.hold,
     )
     mounts = RunMounts(
         workspace,
