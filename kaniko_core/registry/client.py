@@ -16,6 +16,7 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 from kaniko_core.errors import ContentError, DigestMismatch
+from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference, Repository
@@ -23,7 +24,7 @@ from kaniko_core.oci.spec import Descriptor, ImageConfig, Manifest
 from kaniko_core.options import RegistryOptions
 from kaniko_core.progress import Progress, Warned, silent
 from kaniko_core.registry.auth import DockerKeychain, Keychain
-from kaniko_core.registry.download import Downloads, RemoteLayer
+from kaniko_core.registry.download import Downloads, Housed, RemoteLayer
 from kaniko_core.registry.hosts import HostRules
 from kaniko_core.registry.manifests import Manifests
 from kaniko_core.registry.pacing import Pacing
@@ -107,6 +108,18 @@ class Registry:
             )
         return image
 
+    def layer(self, reference: Reference, descriptor: Descriptor, diff_id: Digest) -> RemoteLayer:
+        """Return a layer of the image *reference*; nothing is asked before it is read."""
+        return self._downloads.layer(reference, descriptor, diff_id)
+
+    def has_blob(self, repository: Repository, digest: Digest) -> bool:
+        """Whether *repository* has the blob; True, too, where the registry does not tell.
+
+        Raises:
+            RegistryError: the registry has a problem, or cannot be reached.
+        """
+        return self._downloads.has(repository, digest)
+
     def put(
         self, reference: Reference, image: Image, *, mount_from: tuple[Repository, ...] = ()
     ) -> None:
@@ -188,9 +201,7 @@ class Registry:
 
 def _homes(layers: tuple[Layer, ...]) -> tuple[Repository, ...]:
     """Return where remote layers are: their registry need not be sent them again."""
-    return tuple(
-        dict.fromkeys(layer.repository for layer in layers if isinstance(layer, RemoteLayer))
-    )
+    return tuple(dict.fromkeys(layer.repository for layer in layers if isinstance(layer, Housed)))
 
 
 __all__ = ["Registry", "RemoteLayer"]

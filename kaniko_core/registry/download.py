@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast, runtime_checkable
 
 from kaniko_core.errors import ContentError, NotFound, RegistryError
 from kaniko_core.oci.digest import Digest, VerifyingReader
@@ -42,6 +42,18 @@ class Downloads:
     def layer(self, reference: Reference, descriptor: Descriptor, diff_id: Digest) -> RemoteLayer:
         """Return a layer of the image *reference*, which is fetched each time it is opened."""
         return RemoteLayer(reference.repository, descriptor, diff_id, reference, self)
+
+    def has(self, repository: Repository, digest: Digest) -> bool:
+        """Whether *repository* has the blob; True, too, where the registry does not tell."""
+        request = Request(
+            method="HEAD",
+            repository=repository,
+            scopes=(pull_scope(repository),),
+            target=f"/v2/{repository.path}/blobs/{digest}",
+            doing=f"look for {digest} in {repository}",
+        )
+        # Some registries lead to a place that answers no HEAD: only a 404 says that it is gone.
+        return self.session.ask(request).status != 404
 
     def config(self, reference: Reference, descriptor: Descriptor) -> bytes:
         """Return an image config, verified.
@@ -76,6 +88,15 @@ class Downloads:
         stream = cast("BinaryIO", BlobStream(self.session, request, descriptor.size, meter))
         verified = VerifyingReader(stream, descriptor.digest, descriptor.size, what)
         return cast("BinaryIO", verified)
+
+
+@runtime_checkable
+class Housed(Protocol):
+    """What lies in a registry: a push to another repository there need not move it."""
+
+    @property
+    def repository(self) -> Repository:
+        """Where it is."""
 
 
 @dataclass(frozen=True)
@@ -250,4 +271,4 @@ def _skipping(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:
             yield chunk
 
 
-__all__ = ["Downloads", "RemoteLayer"]
+__all__ = ["Downloads", "Housed", "RemoteLayer"]

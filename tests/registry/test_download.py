@@ -201,3 +201,29 @@ def test_cancelling_ends_a_long_pause(server: RegistryServer, registry: Registry
     with pytest.raises(RegistryError, match="cancelled"):
         read(remote)
     timer.join()
+
+
+def test_blob_is_looked_for_without_fetching_it(server: RegistryServer, registry: Registry) -> None:
+    digest = server.add_blob("app", b"data")
+    repository = server.reference("app").repository
+    assert registry.has_blob(repository, digest)
+    assert not registry.has_blob(server.reference("other").repository, digest)
+    assert server.lines("GET") == []
+
+
+def test_blob_counts_as_there_where_the_registry_does_not_tell(
+    server: RegistryServer, registry: Registry
+) -> None:
+    """Some registries lead to an object store that takes no HEAD."""
+    digest = server.add_blob("app", b"data")
+    server.misbehave(Answer(405), method="HEAD")
+    assert registry.has_blob(server.reference("app").repository, digest)
+
+
+def test_registry_with_a_problem_says_nothing_of_a_blob(
+    server: RegistryServer, registry: Registry
+) -> None:
+    digest = server.add_blob("app", b"data")
+    server.misbehave(Answer(503), method="HEAD", times=None)
+    with pytest.raises(RegistryError):
+        registry.has_blob(server.reference("app").repository, digest)

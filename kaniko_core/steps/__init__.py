@@ -1,0 +1,1 @@
+"""What instructions of earlier builds made, kept under keys for builds to come."""
