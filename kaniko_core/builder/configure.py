@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TypeVar, assert_never, cast
 
 from kaniko_core.builder import history
@@ -47,6 +48,7 @@ from kaniko_core.errors import (
     KanikoError,
     UsageError,
 )
+from kaniko_core.oci.entry import SECOND
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import History, ImageConfig, RuntimeConfig
 
@@ -68,6 +70,8 @@ class StageState:
         cmd_set: whether a CMD of this stage was seen; ENTRYPOINT voids only inherited ones.
         declared: the names of its ARGs, and of those of the stage that it starts from, each with
             the value that the ARG gave it: empty where it gave none.
+        top_mtime_ns: the time of the root directory, which no layer tells: that when the base
+            image was made, so that the same instructions make the same directories in it.
     """
 
     config: ImageConfig
@@ -75,6 +79,7 @@ class StageState:
     escape: str = "\\"
     cmd_set: bool = False
     declared: tuple[tuple[str, str], ...] = ()
+    top_mtime_ns: int = 0
 
     @property
     def workdir(self) -> str:
@@ -115,7 +120,17 @@ def start_stage(base: ImageConfig, arguments: Scope, escape: str = "\\") -> Stag
     # Triggers are for the stage that starts from the image, not for those that start from that.
     runtime = replace(runtime, on_build=())
     scope = arguments.stage(runtime.variables())
-    return StageState(replace(base, config=runtime, created=None), scope, escape)
+    made = _seconds(base.created) * SECOND
+    state = StageState(replace(base, config=runtime, created=None), scope, escape)
+    return replace(state, top_mtime_ns=made)
+
+
+def _seconds(created: str | None) -> int:
+    """Return a time of a config in seconds since 1970; 0 where there is none."""
+    try:
+        return max(0, int(datetime.fromisoformat(created or "").timestamp()))
+    except (ValueError, OverflowError):
+        return 0
 
 
 def follow_stage(base: StageState) -> StageState:

@@ -48,10 +48,14 @@ class Destination:
         below: the tree so far; None where the layer must not depend on it (``--link``): then
             every directory of a destination is an entry, and no link of the tree is followed.
         defaults: what directories made on the way are like.
+        top_mtime_ns: the time of the root directory.
     """
 
-    def __init__(self, below: Rootfs | None, defaults: Defaults) -> None:
+    def __init__(
+        self, below: Rootfs | None, defaults: Defaults, *, top_mtime_ns: int = 0
+    ) -> None:
         self._below = below
+        self._top_mtime_ns = top_mtime_ns
         self.defaults = defaults
         self._entries: dict[bytes, Entry] = {}
         # Directories of ours under whose names the tree below has none: what it has there, if
@@ -163,6 +167,9 @@ class Destination:
         entry = self._entries.get(directory)
         if entry is not None:
             return entry.mtime_ns
+        if not directory:
+            # On disk it has the time of the last change of this build.
+            return self._top_mtime_ns
         status = self._below.lstat(directory) if self._below is not None else None
         return 0 if status is None else status.st_mtime_ns
 

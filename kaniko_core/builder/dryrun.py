@@ -9,11 +9,15 @@ The text is the same for the same plan: it knows no times, and no width of a ter
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from kaniko_core.builder.base import BaseImages
+from kaniko_core.builder.build import shared_directory
 from kaniko_core.builder.check import announce_checks
+from kaniko_core.builder.choice import Choice
+from kaniko_core.builder.known import CacheDirectory, Known, open_reuse
 from kaniko_core.builder.plan import (
     ContextBase,
     ImageBase,
@@ -24,19 +28,26 @@ from kaniko_core.builder.plan import (
     StageBase,
     StagePlan,
 )
-from kaniko_core.builder.project import open_preview, open_project
+from kaniko_core.builder.project import ContextFiles, open_preview, open_project
 from kaniko_core.builder.run import refuse_forbidden
 from kaniko_core.cache.images import Freshness, ImageCache
 from kaniko_core.context.named import ArchiveContext, GitContext, LocalContext
-from kaniko_core.dockerfile.instructions import Add, Copy, Instruction, Run, Source, Workdir
+from kaniko_core.dockerfile.instructions import Add, Copy, Run, Source, Workdir
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.oci.digest import Digest
-from kaniko_core.options import BuildOptions, CacheOptions, OutputOptions, RegistryOptions
+from kaniko_core.options import (
+    BuildOptions,
+    CacheOptions,
+    LayerCacheOptions,
+    OutputOptions,
+    RegistryOptions,
+)
 from kaniko_core.progress import Progress, silent
 from kaniko_core.registry.client import Registry
 
 _TO_DO = "to do"
 _CONFIG = "config"
+_CACHED = "cached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ def dryrun(
     output: OutputOptions,
     cache: CacheOptions | None = None,
     registry: RegistryOptions | None = None,
+    layers: LayerCacheOptions | None = None,
     *,
     progress: Progress = silent,
 ) -> str:
@@ -68,11 +80,15 @@ def dryrun(
     Raises:
         KanikoError: the build would fail before it starts, or an image cannot be found.
     """
-    images_on_disk = ImageCache(cache or CacheOptions()) if build.cache else None
-    registry = registry or RegistryOptions()
+    cache, registry = cache or CacheOptions(), registry or RegistryOptions()
+    images_on_disk = ImageCache(cache) if build.cache else None
+    # It is only looked at.
+    layers = replace(layers or LayerCacheOptions(), no_push_cache=True)
+    place = CacheDirectory(path=shared_directory(build, cache))
     with (
         open_preview(build, registry, progress) as remote,
         Registry(registry, push=False, progress=progress) as pull,
+        ExitStack() as stack,
     ):
         project = open_project(build, remote)
         images = BaseImages(pull, images_on_disk, progress)
@@ -80,7 +96,15 @@ def dryrun(
         announce_checks(project, plan, images, progress)
         refuse_forbidden(plan, build.allow)
         found = {wanted: _found(images, images_on_disk, wanted) for wanted in plan.images}
-    return plan_text(project.dockerfile, plan, found, output)
+        files = ContextFiles(project, remote, stack)
+        known = Known(
+            build=build, project=project, plan=plan, images=images, remote=remote, files=files
+        )
+        with open_reuse(
+            known, layers, cache, registry, output, shared=place, progress=progress
+        ) as reuse:
+            choice = None if reuse is None else reuse.chosen().choice
+    return plan_text(project.dockerfile, plan, found, output, choice)
 
 
 def _found(
@@ -91,7 +115,13 @@ def _found(
     return FoundImage(digest, cached)
 
 
-def plan_text(dockerfile: Dockerfile, plan: Plan, found: Found, output: OutputOptions) -> str:
+def plan_text(
+    dockerfile: Dockerfile,
+    plan: Plan,
+    found: Found,
+    output: OutputOptions,
+    choice: Choice | None = None,
+) -> str:
     """Return the plan for people: what is built in which order, from what, and where it goes.
 
     Args:
@@ -99,9 +129,10 @@ def plan_text(dockerfile: Dockerfile, plan: Plan, found: Found, output: OutputOp
         plan: for those that are needed.
         found: what is known of the images that the plan names.
         output: where the image is to go.
+        choice: what the layer cache has; None where there is none.
     """
     target = plan.stages[plan.target]
-    writer = _Writer(dockerfile, plan, found)
+    writer = _Writer(dockerfile, plan, found, choice)
     paragraphs = [
         [f"{dockerfile.path}: stage {target.stage.label} for {target.platform}"],
         *(list(writer.stage(plan.stages[number])) for number in _in_order(plan)),
@@ -130,9 +161,13 @@ class _Writer:
     dockerfile: Dockerfile
     plan: Plan
     found: Found
+    choice: Choice | None
 
     def stage(self, planned: StagePlan) -> Iterator[str]:
         """Yield the lines on one stage."""
+        if self.choice is not None and planned.stage.number not in self.choice.plan.stages:
+            yield f"skip {_described(planned.stage)}: all that is copied from it is cached"
+            return
         yield f"build {_described(planned.stage)}"
         where = " in its place" if planned.replaced else ""
         yield f"  from {self._origin(planned.base)}{where}"
@@ -142,9 +177,17 @@ class _Writer:
                 yield f"  --from={name} is {self._origin(origin)}"
         width = len(str(max((i.source.end_line for i in planned.instructions), default=0)))
         for position, instruction in enumerate(planned.instructions):
-            line = f"  {instruction.source.line:>{width}}  {_action(instruction):<6}"
+            line = f"  {instruction.source.line:>{width}}  {self._action(planned, position):<6}"
             note = "  (ONBUILD of the base)" if position < len(planned.triggers) else ""
             yield f"{line}  {_one_line(instruction.source)}{note}"
+
+    def _action(self, planned: StagePlan, position: int) -> str:
+        if not isinstance(planned.instructions[position], Run | Copy | Add | Workdir):
+            return _CONFIG
+        if self.choice is None:
+            return _TO_DO
+        number = planned.stage.number
+        return _CACHED if position in self.choice.plan.stages[number].reused else _TO_DO
 
     def _label(self, origin: StageBase) -> str:
         return self.dockerfile.stages[origin.number].label
@@ -168,10 +211,6 @@ class _Writer:
                 return f"context {name}: {_context(context)}"
             case _:
                 assert_never(origin)
-
-
-def _action(instruction: Instruction) -> str:
-    return _TO_DO if isinstance(instruction, Run | Copy | Add | Workdir) else _CONFIG
 
 
 def _one_line(source: Source) -> str:

@@ -42,9 +42,14 @@ def now(epoch: int | None = None) -> str:
 
     It is never later than *epoch*, in seconds since 1970, where that is given.
     """
-    time = datetime.now(UTC)
-    if epoch is None or time.timestamp() <= epoch:
-        return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return time(datetime.now(UTC), epoch)
+
+
+def time(moment: datetime, epoch: int | None = None) -> str:
+    """Return *moment*, or *epoch* where that is given and earlier, as :func:`now` does."""
+    if epoch is None or moment.timestamp() <= epoch:
+        moment = moment.astimezone(UTC)
+        return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
     return datetime.fromtimestamp(epoch, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

@@ -30,6 +30,7 @@ from kaniko_core.builder.workspace import Workspace
 from kaniko_core.errors import SandboxError, disk_errors
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.layer import FileLayer
 from kaniko_core.progress import Warned
 from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.changeset import by_component
@@ -49,7 +50,7 @@ class PlacedTree:
     name: str
     place: Place
     base: Image | None = None
-    steps: tuple[Future[Layer], ...] = ()
+    steps: tuple[Future[FileLayer] | Layer, ...] = ()
 
     @property
     def view(self) -> Rootfs:
@@ -58,13 +59,18 @@ class PlacedTree:
 
     def layers(self) -> tuple[Layer, ...]:
         """Return all layers, bottom first, waiting for those that are still being packed."""
-        own = (step.result() for step in self.steps)
+        own = (step.result() if isinstance(step, Future) else step for step in self.steps)
         return (*(self.base.layers if self.base else ()), *own)
 
     def copied(self, entries: Sequence[Entry], pack: Pack | None) -> PlacedTree:
         """Return the tree with *entries* in it, unpacked when somebody looks."""
         self.place.waiting.append(lambda: self.place.unpack_entries(entries))
         return self._with(None if pack is None else self.trees.packing(pack, lambda: entries))
+
+    def stacked(self, layer: Layer) -> PlacedTree:
+        """Return the tree with a ready *layer* in it, unpacked when somebody looks."""
+        self.place.waiting.append(self.trees.unpacking(layer, self.place, self.name))
+        return replace(self, steps=(*self.steps, layer))
 
     def ran(
         self,
@@ -116,7 +122,7 @@ class PlacedTree:
             return BindMount(target, host.parent, host.name, writable=write)
         return BindMount(target, host, writable=write)
 
-    def _with(self, layer: Future[Layer] | None) -> PlacedTree:
+    def _with(self, layer: Future[FileLayer] | None) -> PlacedTree:
         return self if layer is None else replace(self, steps=(*self.steps, layer))
 
 
@@ -143,14 +149,14 @@ class InPlaceTrees:
         self._runner: InPlaceRunner | None = None
         self._lock = threading.Lock()  # of the runner
         self._active: Place | None = None
-        self._packing: list[Future[Layer]] = []
+        self._packing: list[Future[FileLayer]] = []
         self._told: set[bytes] = set()
 
     def start(self, name: str, image: Image | None = None, *, runs: bool = False) -> PlacedTree:
         """Return the tree of *image*, or an empty one; in the root if commands will run in it."""
         place = self._new()
         for layer in image.layers if image is not None else ():
-            place.waiting.append(partial(place.unpack_layer, layer, self._workspace.progress, name))
+            place.waiting.append(self.unpacking(layer, place, name))
         if runs:
             self._activate(place)
         return PlacedTree(self, name, place, image)
@@ -188,6 +194,10 @@ class InPlaceTrees:
     def bound(self, directory: Path, target: str, stack: ExitStack, *, write: bool) -> BindMount:
         """Return the mount that shows *directory*: a copy, which is thrown away."""
         return BindMount(target, directory, writable=write)
+
+    def unpacking(self, layer: Layer, place: Place, name: str) -> Callable[[], None]:
+        """Return what unpacks *layer*, of the image or stage *name*, to *place*."""
+        return partial(place.unpack_layer, layer, self._workspace.progress, name)
 
     def run(
         self,
@@ -230,7 +240,7 @@ class InPlaceTrees:
             copy_files(copied_entries(source, source.named(path)), directory, self.whiteouts)
         return directory
 
-    def packing(self, pack: Pack, entries: Callable[[], Iterable[Entry]]) -> Future[Layer]:
+    def packing(self, pack: Pack, entries: Callable[[], Iterable[Entry]]) -> Future[FileLayer]:
         """Begin to pack *entries*, whose files must stay as they are until :meth:`settle`."""
         future = pack(entries)
         self._packing.append(future)

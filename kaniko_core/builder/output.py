@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EACCES, EBUSY, EPERM, EROFS
 from pathlib import Path
 
 from kaniko_core.errors import DiskError, KanikoError, disk_errors
+from kaniko_core.oci.archive import EMPTY_DIFF_ID
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.oci.layout import LayoutStore
@@ -58,7 +59,7 @@ class Delivery:
             if options.no_push
             else tuple(reference.with_default_tag for reference in options.destination)
         )
-        self._offered: list[Future[None]] = []
+        self._offered: dict[Digest, Future[None]] = {}
         self._mount_from: tuple[Repository, ...] = ()
 
     def check(self) -> None:
@@ -97,20 +98,38 @@ class Delivery:
         self._mount_from = (repository,)
 
     def offer(self, layer: Layer) -> None:
-        """Begin to upload *layer*, which will be part of the image."""
+        """Begin to upload *layer*, which will be part of the image unless it changes nothing."""
+        if layer.diff_id == EMPTY_DIFF_ID:
+            return
         for reference in self._destinations[:1]:
-            self._offered.append(
-                self._uploads.submit(
-                    self._registry.upload,
-                    reference.repository,
-                    layer,
-                    mount_from=self._mount_from,
-                )
+            self._offered[layer.descriptor.digest] = self._uploads.submit(
+                self._registry.upload,
+                reference.repository,
+                layer,
+                mount_from=self._mount_from,
             )
+
+    def homes(self, layer: Layer) -> tuple[Repository, ...]:
+        """Return the repositories that have *layer* by now; waits for an upload that has begun."""
+        upload = self._offered.get(layer.descriptor.digest)
+        if upload is None:
+            return ()
+        try:
+            upload.result()
+        except (KanikoError, CancelledError):
+            return ()
+        return (self._destinations[0].repository,)
+
+    def forget(self) -> None:
+        """Let go of all layers that were offered: the build starts over."""
+        for upload in self._offered.values():
+            upload.cancel()
+        wait(self._offered.values())
+        self._offered.clear()
 
     def deliver(self, image: Image) -> BuildResult:
         """Put *image* everywhere it was asked for."""
-        for upload in self._offered:
+        for upload in self._offered.values():
             with _pushing(self._destinations[0]):
                 upload.result()
         if (tarball := self._options.tar_path) is not None:

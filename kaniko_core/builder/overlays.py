@@ -12,7 +12,9 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
+from typing import BinaryIO
 
 from kaniko_core.builder.changes import squashed
 from kaniko_core.builder.trees import Output, Pack, Tree
@@ -20,7 +22,7 @@ from kaniko_core.builder.workspace import Workspace, discard
 from kaniko_core.errors import disk_errors
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
-from kaniko_core.oci.layer import open_entries
+from kaniko_core.oci.layer import FileLayer, open_entries, open_tar
 from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.overlay import upper_entries
 from kaniko_core.rootfs.tree import Rootfs
@@ -55,7 +57,18 @@ class Step:
 
     directory: StepDirectory
     entries: Callable[[], Iterable[Entry]]
-    layer: Future[Layer] | None
+    layer: Future[FileLayer] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """What an instruction made in an earlier build: a layer, and the directory to unpack it to.
+
+    Directly above the base the store has the directory, for later builds too.
+    """
+
+    directory: StepDirectory
+    ready: Layer
 
 
 @dataclass(frozen=True)
@@ -65,23 +78,31 @@ class OverlayTree:
     workspace: Workspace
     name: str
     base: Image | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Step | Stacked, ...] = ()
     mark: OverlayTree | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     def layers(self) -> tuple[Layer, ...]:
         """Return all layers, bottom first, waiting for those that are still being packed."""
-        own = (step.layer.result() for step in self.steps if step.layer is not None)
+        own: list[Layer] = []
+        for step in self.steps:
+            if isinstance(step, Stacked):
+                own.append(step.ready)
+            elif step.layer is not None:
+                own.append(step.layer.result())
         return (*(self.base.layers if self.base else ()), *own)
 
     def lowers(self) -> tuple[Path, ...]:
         """Return the unpacked directories, bottom first."""
         below: tuple[Path, ...] = ()
-        if self.base is not None and self.base.layers:
+        ready = tuple(takewhile(lambda step: isinstance(step, Stacked), self.steps))
+        layers = [*(self.base.layers if self.base else ())]
+        layers += (step.ready for step in ready if isinstance(step, Stacked))
+        if layers:
             below = self.workspace.store.directories(
-                self.base.layers, progress=self.workspace.progress, name=self.name
+                layers, progress=self.workspace.progress, name=self.name
             )
-        own = tuple(step.directory.path() for step in self.steps)
+        own = (step.directory.path() for step in self.steps[len(ready) :])
         return (*below, *own)
 
     @property
@@ -105,15 +126,29 @@ class OverlayTree:
             with disk_errors("unpack copied files to", directory):
                 directory.mkdir()
                 with open_entries(entries) as tar:
-                    unpack(
-                        tar,
-                        directory,
-                        whiteouts=self.workspace.whiteouts,
-                        below=lambda: tuple(reversed(self.lowers())),
-                    )
+                    self._unpack(tar, directory)
 
         directory = StepDirectory(self.workspace.fresh("steps"), fill)
         return self._with(directory, lambda: entries, pack)
+
+    def stacked(self, layer: Layer) -> OverlayTree:
+        """Return the tree with a ready *layer* on top."""
+
+        def fill(directory: Path) -> None:
+            with disk_errors("unpack a cached layer to", directory), open_tar(layer) as tar:
+                directory.mkdir()
+                self._unpack(tar, directory)
+
+        directory = StepDirectory(self.workspace.fresh("steps"), fill)
+        return self._on((*self.steps, Stacked(directory, layer)))
+
+    def _unpack(self, tar: BinaryIO, directory: Path) -> None:
+        unpack(
+            tar,
+            directory,
+            whiteouts=self.workspace.whiteouts,
+            below=lambda: tuple(reversed(self.lowers())),
+        )
 
     def ran(
         self,
@@ -147,7 +182,8 @@ class OverlayTree:
         start = self.mark
         assert start is not None
         count = len(start.steps)
-        steps = self.steps[count:]
+        # Where a stage has one layer, none of its steps is cached for itself.
+        steps = [step for step in self.steps[count:] if isinstance(step, Step)]
         layer = pack(lambda: squashed((s.entries() for s in steps), start.view, self.view))
         last = [replace(step, layer=layer) for step in steps[-1:]]
         return self._on((*self.steps[: len(self.steps) - len(last)], *last))
@@ -161,7 +197,7 @@ class OverlayTree:
         layer = None if pack is None else pack(entries)
         return self._on((*self.steps, Step(directory, entries, layer)))
 
-    def _on(self, steps: tuple[Step, ...]) -> OverlayTree:
+    def _on(self, steps: tuple[Step | Stacked, ...]) -> OverlayTree:
         # A lock of its own, and nothing mounted yet.
         return OverlayTree(self.workspace, self.name, self.base, steps, self.mark)
 

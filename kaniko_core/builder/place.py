@@ -93,6 +93,8 @@ class Place:
         """
         with open_tar(layer) as tar:
             done = self._unpack(tar)
+        # After a command, a cached layer: what is there now is no change of the next command.
+        self.scanner = None
         lost = [name for name in done.lost_devices if not self._hidden(os.fsencode(name))]
         if lost:
             progress(Warned(f"commands do not see the devices {', '.join(lost)} of {name}"))

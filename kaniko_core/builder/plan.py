@@ -6,7 +6,7 @@ stages, images and contexts it copies from. :mod:`kaniko_core.builder.planner` m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -71,6 +71,7 @@ class StagePlan:
         triggers: what ONBUILD of the base wants run first.
         replaced: whether a named context stands in for the stage: then none of its own
             instructions is run.
+        reused: the positions of instructions whose results the layer cache has.
     """
 
     stage: Stage
@@ -79,6 +80,7 @@ class StagePlan:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     triggers: tuple[Instruction, ...] = ()
     replaced: bool = False
+    reused: frozenset[int] = frozenset()
 
     @property
     def instructions(self) -> tuple[Instruction, ...]:
@@ -101,19 +103,24 @@ class StagePlan:
         return frozenset(o.number for o in self.origins.values() if isinstance(o, StageBase))
 
     @property
+    def remaining(self) -> tuple[Instruction, ...]:
+        """The instructions whose results nobody knows yet."""
+        return tuple(i for n, i in enumerate(self.instructions) if n not in self.reused)
+
+    @property
     def runs_commands(self) -> bool:
-        """Whether any of its instructions is a RUN."""
-        return any(isinstance(instruction, Run) for instruction in self.instructions)
+        """Whether any command will be run."""
+        return any(isinstance(instruction, Run) for instruction in self.remaining)
 
     @property
     def makes_layers(self) -> bool:
-        """Whether any instruction of the stage looks at, or changes, the file system."""
+        """Whether any instruction of the stage will look at, or change, the file system."""
         return isinstance(self.base, ContextBase) or self.changes_files
 
     @property
     def changes_files(self) -> bool:
-        """Whether any of its instructions may change the file system."""
-        return any(isinstance(i, Run | Copy | Add | Workdir) for i in self.instructions)
+        """Whether any of its instructions may change the file system, and will."""
+        return any(isinstance(i, Run | Copy | Add | Workdir) for i in self.remaining)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,14 @@ class Plan:
             found.add(origin.number)
             origin = self.stages[origin.number].base
         return frozenset(found)
+
+    def needed(self, number: int, but: StagePlan, built: Container[int]) -> bool:
+        """Whether a stage that is still to be built, other than *but*, needs stage *number*."""
+        return any(
+            number in plan.needs
+            for other, plan in self.stages.items()
+            if other not in built and plan is not but
+        )
 
     def order(self) -> TopologicalSorter[int]:
         """Return a sorter over the stages' numbers, ready to be prepared."""

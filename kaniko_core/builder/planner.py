@@ -125,7 +125,7 @@ def _numbers_by_name(stages: Iterable[Stage]) -> dict[str, list[int]]:
     return found
 
 
-def _named_in(instruction: Instruction) -> Iterator[str]:
+def named_in(instruction: Instruction) -> Iterator[str]:
     """Yield what the ``--from`` of an instruction names."""
     match instruction:
         case Copy(from_=str() as name):
@@ -165,7 +165,7 @@ class _Planner:
 
     def _refuse_later_stages(self, plan: StagePlan) -> None:
         for instruction in plan.instructions:
-            for name in _named_in(instruction):
+            for name in named_in(instruction):
                 match plan.origins[name.lower()]:
                     # What a named context stands in for, is there from the beginning.
                     case StageBase(number) if (
@@ -205,7 +205,7 @@ class _Planner:
         origins = {
             name.lower(): self._origin(instruction.source, name)
             for instruction in (*triggers, *stage.instructions)
-            for name in _named_in(instruction)
+            for name in named_in(instruction)
         }
         return StagePlan(stage, base, platform, origins, triggers)
 

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from kaniko_core.errors import disk_errors
+from kaniko_core.errors import ContentError, KanikoError, disk_errors
 from kaniko_core.oci.atomic import replacing
 from kaniko_core.oci.digest import Digest, VerifyingReader
-from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.image import Image, Layer, Replaceable
 from kaniko_core.oci.spec import Descriptor
-from kaniko_core.registry.client import RemoteLayer
+from kaniko_core.registry.download import Housed
 
 _PIECE = 1 << 20
 
@@ -60,10 +60,24 @@ class SpooledLayer:
             shutil.copyfileobj(source, target, _PIECE)
 
 
+class _ReplaceableSpooledLayer(SpooledLayer):
+    """One from a cache."""
+
+    def lost(self, error: ContentError) -> KanikoError:
+        """Return what to raise where *error* shows that the layer is damaged."""
+        assert isinstance(self._source, Replaceable)
+        return self._source.lost(error)
+
+
 def spooled(image: Image, fresh: Callable[[], Path]) -> Image:
     """Return *image* with its remote layers spooled to paths that *fresh* gives."""
-    layers = tuple(
-        SpooledLayer(layer, fresh()) if isinstance(layer, RemoteLayer) else layer
-        for layer in image.layers
-    )
+    layers = tuple(spooled_layer(layer, fresh) for layer in image.layers)
     return Image(image.raw_manifest, image.raw_config, layers)
+
+
+def spooled_layer(layer: Layer, fresh: Callable[[], Path]) -> Layer:
+    """Return *layer*, spooled to the path that *fresh* gives if it is in a registry."""
+    if not isinstance(layer, Housed):
+        return layer
+    kind = _ReplaceableSpooledLayer if isinstance(layer, Replaceable) else SpooledLayer
+    return kind(layer, fresh())

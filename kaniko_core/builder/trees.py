@@ -16,12 +16,13 @@ from typing import Protocol
 
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.layer import FileLayer
 from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.sandbox.runner import BindMount, Mount, Process
 
 # Packs what the function returns into a layer, in another thread.
-Pack = Callable[[Callable[[], Iterable[Entry]]], Future[Layer]]
+Pack = Callable[[Callable[[], Iterable[Entry]]], Future[FileLayer]]
 # Takes what a command writes, and whether it wrote it to standard error.
 Output = Callable[[bytes, bool], None]
 
@@ -45,6 +46,10 @@ class Tree(Protocol):
 
     def copied(self, entries: Sequence[Entry], pack: Pack | None) -> Tree:
         """Return the tree with *entries* put into it; *pack* makes a layer of them."""
+        ...
+
+    def stacked(self, layer: Layer) -> Tree:
+        """Return the tree with a ready *layer* put onto it, unpacked when somebody looks."""
         ...
 
     def ran(

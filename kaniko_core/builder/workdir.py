@@ -22,7 +22,8 @@ def workdir_entries(state: StageState, below: Rootfs, *, epoch: int | None = Non
         KanikoError: something on the way is no directory.
     """
     mtime_ns = None if epoch is None else epoch * SECOND
-    destination = Destination(below, Defaults(_owner(state.user, below), mtime_ns=mtime_ns))
+    defaults = Defaults(_owner(state.user, below), mtime_ns=mtime_ns)
+    destination = Destination(below, defaults, top_mtime_ns=state.top_mtime_ns)
     destination.make_directories(destination.resolve(state.workdir))
     return destination.entries()
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kaniko_core.builder.configure import start_stage
 from kaniko_core.errors import ContentError, ContextError, DockerfileError
 from kaniko_core.oci.entry import Entry, Kind
 from tests.builder.copying import NOW, OLD, Kitchen, content, kinds, state
@@ -73,9 +75,20 @@ class TestDestination:
     ) -> None:
         """The time of the build would make another layer of the same inputs each day."""
         kitchen.add_file("a")
-        os.utime(kitchen.image, ns=(NOW, NOW))
-        made = kitchen.copy("a", "/x/y/a")["x/y"]
+        (kitchen.image / "x").mkdir()
+        os.utime(kitchen.image / "x", ns=(NOW, NOW))
+        made = kitchen.copy("a", "/x/y/z/a")["x/y/z"]
         assert (made.mode, made.uid, made.gid, made.mtime_ns) == (0o755, 0, 0, NOW)
+
+    def test_directories_made_in_the_root_have_the_time_of_the_base_image(
+        self, kitchen: Kitchen
+    ) -> None:
+        """That of the root itself is no part of any layer, and another in every build."""
+        kitchen.add_file("a")
+        base = replace(kitchen.state.config, created="2024-05-01T12:00:00.5Z")
+        kitchen.state = start_stage(base, kitchen.state.scope)
+        made = kitchen.copy("a", "/x/y/a")
+        assert {made["x"].mtime_ns, made["x/y"].mtime_ns} == {1714564800 * 10**9}
 
     def test_made_directories_have_the_epoch_where_there_is_one(self, kitchen: Kitchen) -> None:
         path = kitchen.add_file("d/a")

@@ -109,8 +109,9 @@ def test_owner_and_mode_are_the_flags(kitchen: Kitchen) -> None:
 
 
 def test_time_is_that_of_the_directory_or_the_epoch(kitchen: Kitchen) -> None:
-    os.utime(kitchen.image, ns=(OLD, OLD))
-    heredoc = parsed("COPY <<EOF /d/x\n1\nEOF")
+    (kitchen.image / "d").mkdir()
+    os.utime(kitchen.image / "d", ns=(OLD, OLD))
+    heredoc = parsed("COPY <<EOF /d/e/x\n1\nEOF")
     assert {entry.mtime_ns for entry in kitchen.put(heredoc).values()} == {OLD}
     epoch = NOW // 10**9
     assert {entry.mtime_ns for entry in kitchen.put(heredoc, epoch=epoch).values()} == {NOW}

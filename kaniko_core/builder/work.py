@@ -1,0 +1,118 @@
+"""One build: everything that it needs, and the walk from a plan to a delivered image.
+
+all keys ─▶ what is cached ─▶ stages, side by side ─▶ image ─▶ delivery
+   └───────────────◀── a cached layer turned out to be none ──◀──┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from kaniko_core.builder.agents import Agents
+from kaniko_core.builder.attempt import build_stages, image_of
+from kaniko_core.builder.isolation import open_trees
+from kaniko_core.builder.known import Known
+from kaniko_core.builder.origins import Origins
+from kaniko_core.builder.output import BuildResult, Delivery
+from kaniko_core.builder.reuse import Reuse, Reused
+from kaniko_core.builder.run import commands_of
+from kaniko_core.builder.secrets import Secrets
+from kaniko_core.builder.stage import StageBuilder
+from kaniko_core.builder.workspace import Workspace
+from kaniko_core.oci.image import Image
+from kaniko_core.options import (
+    OutputOptions,
+)
+from kaniko_core.progress import Noted, Progress
+from kaniko_core.registry.client import Registry
+from kaniko_core.steps.step import LostLayer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One build, ready to begin.
+
+    Attributes:
+        known: what is to be built, and where everything that it reads is.
+        shared: the directory in which things are kept for later builds; None where none is.
+        inline: whether the image carries the keys of its layers.
+        protected: what the build needs of ``/`` to the end, if it is in place.
+    """
+
+    known: Known
+    output: OutputOptions
+    workspace: Workspace
+    secrets: Secrets
+    agents: Agents
+    shared: Path | None
+    protected: Collection[Path]
+    inline: bool
+    pull: Registry
+    delivery: Delivery
+
+    @property
+    def progress(self) -> Progress:
+        """Takes events of the build."""
+        return self.workspace.progress
+
+    def done(self, reuse: Reuse | None) -> BuildResult:
+        """Build what the layer cache has not, and deliver the image.
+
+        Raises:
+            KanikoError: with a sentence for people.
+        """
+        while True:
+            reused = None if reuse is None else reuse.chosen()
+            try:
+                return self.delivery.deliver(self._image(reused))
+            except LostLayer as lost:
+                # What was made meanwhile is known now: nothing is done twice.
+                assert reuse is not None
+                reuse.cache.lose(lost)
+                self.delivery.forget()
+
+    def _image(self, reused: Reused | None) -> Image:
+        known, build = self.known, self.known.build
+        plan = known.plan
+        if reused is not None:
+            plan = reused.choice.plan
+            for number in sorted(known.plan.stages.keys() - plan.stages.keys()):
+                label = known.plan.stages[number].stage.label
+                self.progress(Noted(f"stage {label} is not built: all that is of it is cached"))
+        with open_trees(build, plan, self.workspace, self.protected) as trees:
+            commands = commands_of(
+                build,
+                self.workspace,
+                trees,
+                secrets=self.secrets,
+                agents=self.agents,
+                shared=self.shared,
+            )
+            origins = Origins(
+                plan=plan,
+                escape=known.project.dockerfile.escape,
+                context=known.files.main,
+                files=known.files.of,
+                workspace=self.workspace,
+                trees=trees,
+                images=known.images,
+                delivery=self.delivery,
+                materialize=build.materialize,
+                reused=reused,
+            )
+            builder = StageBuilder(
+                origins=origins,
+                build_args=known.project.build_args,
+                remote=known.remote,
+                workspace=self.workspace,
+                commands=commands,
+                progress=self.progress,
+                epoch=known.project.epoch,
+                options=build,
+            )
+            # From the top down, so that nobody begins anew what was ended.
+            ends = (self.pull.cancel, known.remote.cancel, trees.cancel)
+            stage = build_stages(builder, ends)
+            return image_of(stage, self.output, known.project.epoch, inline=self.inline)
