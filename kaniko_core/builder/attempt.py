@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from kaniko_core.builder import history
+from kaniko_core.builder.cached.lineage import Unsound
 from kaniko_core.builder.finished import timed, without_empty
-from kaniko_core.builder.lineage import Unsound
 from kaniko_core.builder.origins import BuiltStage
 from kaniko_core.builder.stage import StageBuilder
 from kaniko_core.oci.image import Image, compose

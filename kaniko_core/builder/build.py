@@ -10,9 +10,9 @@ from pathlib import Path
 
 from kaniko_core.builder.agents import Agents, open_agents
 from kaniko_core.builder.base import BaseImages
+from kaniko_core.builder.cached.known import CacheDirectory, Known, open_reuse
 from kaniko_core.builder.check import announce_checks
 from kaniko_core.builder.isolation import protected_paths, put_back
-from kaniko_core.builder.known import CacheDirectory, Known, open_reuse
 from kaniko_core.builder.output import BuildResult, open_delivery
 from kaniko_core.builder.project import ContextFiles, Project, open_project
 from kaniko_core.builder.remote import RemoteSources

@@ -51,9 +51,7 @@ class Destination:
         top_mtime_ns: the time of the root directory.
     """
 
-    def __init__(
-        self, below: Rootfs | None, defaults: Defaults, *, top_mtime_ns: int = 0
-    ) -> None:
+    def __init__(self, below: Rootfs | None, defaults: Defaults, *, top_mtime_ns: int = 0) -> None:
         self._below = below
         self._top_mtime_ns = top_mtime_ns
         self.defaults = defaults

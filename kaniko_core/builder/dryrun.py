@@ -15,9 +15,9 @@ from typing import assert_never
 
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.build import shared_directory
+from kaniko_core.builder.cached.choice import Choice
+from kaniko_core.builder.cached.known import CacheDirectory, Known, open_reuse
 from kaniko_core.builder.check import announce_checks
-from kaniko_core.builder.choice import Choice
-from kaniko_core.builder.known import CacheDirectory, Known, open_reuse
 from kaniko_core.builder.plan import (
     ContextBase,
     ImageBase,

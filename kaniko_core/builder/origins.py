@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from kaniko_core.builder.base import BaseImages
+from kaniko_core.builder.cached.lineage import Lineage
+from kaniko_core.builder.cached.reuse import Reused
 from kaniko_core.builder.configure import StageState, follow_stage, scratch, start_stage
-from kaniko_core.builder.lineage import Lineage
 from kaniko_core.builder.mounts import NamedTree
 from kaniko_core.builder.output import Delivery
 from kaniko_core.builder.plan import (
@@ -21,7 +22,6 @@ from kaniko_core.builder.plan import (
     StageBase,
     StagePlan,
 )
-from kaniko_core.builder.reuse import Reused
 from kaniko_core.builder.source import CopySource
 from kaniko_core.builder.spool import spooled
 from kaniko_core.builder.trees import Tree, Trees

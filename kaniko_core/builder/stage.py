@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from kaniko_core.builder import history
-from kaniko_core.builder.choice import WHOLE
+from kaniko_core.builder.cached.choice import WHOLE
+from kaniko_core.builder.cached.reuse import Made, Reused, Step
 from kaniko_core.builder.configure import StageState, configure, expand, located, noted
 from kaniko_core.builder.copy import copy_entries
 from kaniko_core.builder.finished import (
@@ -23,7 +24,6 @@ from kaniko_core.builder.origins import Built, BuiltStage, Origins
 from kaniko_core.builder.packing import Packer, in_whole_seconds
 from kaniko_core.builder.plan import ContextBase, Plan, StagePlan
 from kaniko_core.builder.remote import RemoteSources
-from kaniko_core.builder.reuse import Made, Reused, Step
 from kaniko_core.builder.run import Commands
 from kaniko_core.builder.source import CopySource, SourceItem
 from kaniko_core.builder.spool import spooled_layer

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from kaniko_core.builder.agents import Agents
 from kaniko_core.builder.attempt import build_stages, image_of
+from kaniko_core.builder.cached.known import Known
+from kaniko_core.builder.cached.reuse import Reuse, Reused
 from kaniko_core.builder.isolation import open_trees
-from kaniko_core.builder.known import Known
 from kaniko_core.builder.origins import Origins
 from kaniko_core.builder.output import BuildResult, Delivery
-from kaniko_core.builder.reuse import Reuse, Reused
 from kaniko_core.builder.run import commands_of
 from kaniko_core.builder.secrets import Secrets
 from kaniko_core.builder.stage import StageBuilder

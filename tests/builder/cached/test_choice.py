@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kaniko_core.builder.choice import WHOLE, Choice, Place, choose, whole_stage
-from kaniko_core.builder.keys import StageKeys, StepKey
-from kaniko_core.builder.lineage import copied, grown
+from kaniko_core.builder.cached.choice import WHOLE, Choice, Place, choose, whole_stage
+from kaniko_core.builder.cached.keys import StageKeys, StepKey
+from kaniko_core.builder.cached.lineage import copied, grown
 from kaniko_core.builder.plan import Plan, StageBase
 from kaniko_core.builder.planner import make_plan, named_in
 from kaniko_core.dockerfile.instructions import Add, Copy, Run, Workdir

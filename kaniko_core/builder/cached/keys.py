@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from kaniko_core.builder.cached.fingerprints import Contents, FileParts, Fingerprints
+from kaniko_core.builder.cached.inputs import Inputs, OriginPart, Piece
 from kaniko_core.builder.configure import (
     StageState,
     configure,
@@ -24,8 +26,6 @@ from kaniko_core.builder.configure import (
     scratch,
     start_stage,
 )
-from kaniko_core.builder.fingerprints import Contents, FileParts, Fingerprints
-from kaniko_core.builder.inputs import Inputs, OriginPart, Piece
 from kaniko_core.builder.locating import locating
 from kaniko_core.builder.plan import (
     ContextBase,

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from kaniko_core.builder.explain import Outcome, explain, record, record_name
-from kaniko_core.builder.keys import StageKeys, StepKey
+from kaniko_core.builder.cached.explain import Outcome, explain, record, record_name
+from kaniko_core.builder.cached.keys import StageKeys, StepKey
+from kaniko_core.builder.cached.records import Record
 from kaniko_core.builder.plan import Plan
 from kaniko_core.builder.planner import make_plan
-from kaniko_core.builder.records import Record
 from kaniko_core.cache.key import Part, key_of
 from kaniko_core.context.named import NamedContexts
 from kaniko_core.dockerfile.instructions import Add, Copy, Run, Workdir

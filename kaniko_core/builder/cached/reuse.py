@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from kaniko_core.builder.choice import (
+from kaniko_core.builder.cached.choice import (
     WHOLE,
     Choice,
     Place,
@@ -18,9 +18,9 @@ from kaniko_core.builder.choice import (
     is_command,
     whole_stage,
 )
-from kaniko_core.builder.explain import Outcome
-from kaniko_core.builder.keys import StageKeys, StepKey
-from kaniko_core.builder.lineage import Lineage, Unsound, copied
+from kaniko_core.builder.cached.explain import Outcome
+from kaniko_core.builder.cached.keys import StageKeys, StepKey
+from kaniko_core.builder.cached.lineage import Lineage, Unsound, copied
 from kaniko_core.builder.output import Delivery
 from kaniko_core.builder.plan import Plan
 from kaniko_core.dockerfile.instructions import Add, Copy, Instruction, Run, Source, Workdir

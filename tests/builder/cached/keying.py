@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kaniko_core.builder.keys import StageKeys, StepKey, graph_keys
+from kaniko_core.builder.cached.keys import StageKeys, StepKey, graph_keys
 from kaniko_core.builder.plan import ContextBase, ImageBase, LayoutBase, Plan
 from kaniko_core.builder.planner import make_plan
 from kaniko_core.builder.remote import RemoteSources

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from kaniko_core.builder.records import BELOW, KIND, Marks, StepRecord
+from kaniko_core.builder.cached.records import BELOW, KIND, Marks, StepRecord
 
 _MOST_FILES = 5
 # By kind of part, what to say of one of them by name.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kaniko_core.builder.explain import Outcome, explain, record
-from kaniko_core.builder.keys import StageKeys, graph_keys
+from kaniko_core.builder.cached.explain import Outcome, explain, record
+from kaniko_core.builder.cached.keys import StageKeys, graph_keys
 from kaniko_core.builder.plan import ImageBase, LayoutBase, Plan
 from kaniko_core.builder.planner import make_plan
 from kaniko_core.builder.remote import RemoteSources
@@ -26,7 +26,7 @@ from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.steps.step import Missing
 from tests.samples import AMD64, image, layer
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "explain"
+GOLDEN = Path(__file__).parents[2] / "golden" / "explain"
 
 DOCKERFILE = """\
 FROM golang:1.22 AS build

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kaniko_core.builder.keys import StageKeys, StepKey
+from kaniko_core.builder.cached.keys import StageKeys, StepKey
 from kaniko_core.builder.plan import Plan
 from kaniko_core.cache.key import Part, key_of
 from kaniko_core.dockerfile.instructions import From, Instruction

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from kaniko_core.builder.keys import StageKeys
+from kaniko_core.builder.cached.keys import StageKeys
 from kaniko_core.options import BuildOptions
-from tests.builder.keying import Keyring, base
+from tests.builder.cached.keying import Keyring, base
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "keys"
+GOLDEN = Path(__file__).parents[2] / "golden" / "keys"
 DOCKERFILES = sorted(path.name for path in GOLDEN.glob("*.Dockerfile"))
 ARGS = {"VERSION": "1.2", "BUILDKIT_SANDBOX_HOSTNAME": "builder"}
 

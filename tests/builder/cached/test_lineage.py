@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kaniko_core.builder.lineage import Lineage
+from kaniko_core.builder.cached.lineage import Lineage
 from kaniko_core.errors import ContentError
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.layer import FileLayer

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kaniko_core.builder.base import BaseImages
-from kaniko_core.builder.explain import explain
-from kaniko_core.builder.keys import graph_keys
+from kaniko_core.builder.cached.explain import explain
+from kaniko_core.builder.cached.keys import graph_keys
+from kaniko_core.builder.cached.records import record, record_name
+from kaniko_core.builder.cached.reuse import Reuse
 from kaniko_core.builder.plan import Plan
 from kaniko_core.builder.project import ContextFiles, Project
-from kaniko_core.builder.records import record, record_name
 from kaniko_core.builder.remote import RemoteSources
-from kaniko_core.builder.reuse import Reuse
 from kaniko_core.errors import KanikoError, UsageError
 from kaniko_core.options import (
     BuildOptions,

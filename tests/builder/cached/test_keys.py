@@ -12,7 +12,7 @@ import pytest
 from kaniko_core.errors import ContextError, DockerfileError
 from kaniko_core.oci.platform import Platform
 from kaniko_core.options import BuildOptions
-from tests.builder.keying import Keyring, age, base
+from tests.builder.cached.keying import Keyring, age, base
 from tests.repository import new_repository
 from tests.samples import layer
 from tests.web_server import running_web

@@ -18,10 +18,9 @@ from difflib import SequenceMatcher
 from functools import cached_property
 from typing import assert_never
 
-from kaniko_core.builder.differences import differences, shown
-from kaniko_core.builder.keys import StageKeys
-from kaniko_core.builder.plan import ContextBase, ImageBase, LayoutBase, Plan, Scratch, StageBase
-from kaniko_core.builder.records import (
+from kaniko_core.builder.cached.differences import differences, shown
+from kaniko_core.builder.cached.keys import StageKeys
+from kaniko_core.builder.cached.records import (
     Record,
     StageRecord,
     StepRecord,
@@ -29,6 +28,7 @@ from kaniko_core.builder.records import (
     record,
     record_name,
 )
+from kaniko_core.builder.plan import ContextBase, ImageBase, LayoutBase, Plan, Scratch, StageBase
 from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction
 from kaniko_core.steps.step import Missing
 

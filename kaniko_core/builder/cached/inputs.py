@@ -29,9 +29,9 @@ from dataclasses import dataclass
 from kaniko_core.addresses.git import GitReference, is_commit
 from kaniko_core.addresses.url import parse_url
 from kaniko_core.builder.binds import copied_entries
+from kaniko_core.builder.cached.fingerprints import FileParts, Fingerprints, fields, sha256
 from kaniko_core.builder.changes import ignored_changes
 from kaniko_core.builder.configure import StageState, command_line, expand, located
-from kaniko_core.builder.fingerprints import FileParts, Fingerprints, fields, sha256
 from kaniko_core.builder.history import run_script
 from kaniko_core.builder.plan import ContextBase, Origin
 from kaniko_core.builder.remote import RemoteSources, remote_source

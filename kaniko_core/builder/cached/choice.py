@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from kaniko_core.builder.keys import StageKeys, StepKey
-from kaniko_core.builder.lineage import copied, grown
+from kaniko_core.builder.cached.keys import StageKeys, StepKey
+from kaniko_core.builder.cached.lineage import copied, grown
 from kaniko_core.builder.plan import Plan, StageBase, StagePlan
 from kaniko_core.builder.planner import named_in
 from kaniko_core.cache.key import Part, key_of
