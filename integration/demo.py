@@ -1,14 +1,15 @@
 """Show both programs at work: ``make demo``.
 
 Starts a registry, fills it with base images, warms one, builds ``examples/almanac``, pushes it,
-builds it again, and runs it. Everything that it starts ends with it; nothing is kept but the
-base images and the warmed cache, in the world cache.
+builds it again from the cache, changes a file and builds it once more, and runs it. Everything
+that it starts ends with it; nothing is kept but the base images, in the world cache.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def show(*command: str | Path) -> float:
 
 
 def story(registry: Registry, directory: Path) -> None:
-    """Warm, build and push, build again, run."""
+    """Warm, build and push, build again from the cache, change a file, run."""
     say("Base images are put into a registry on this machine (made with mmdebstrap, kept)")
     debian = images.push(images.debian_layout(), registry, "library/debian:bookworm")
     busybox = images.push(images.busybox_layout(), registry, "library/busybox:1.35")
@@ -62,9 +63,11 @@ def story(registry: Registry, directory: Path) -> None:
 
     say("kaniko-executor builds three stages and pushes the result")
     image = f"{registry.address}/demo/almanac:1"
+    context = directory / "almanac"
+    shutil.copytree(_EXAMPLE, context)
     build = (
-        *(_PROGRAMS / "kaniko-executor", "--context", _EXAMPLE),
-        *("--destination", image, "--cache", "--cache-dir", cache),
+        *(_PROGRAMS / "kaniko-executor", "--context", context),
+        *("--destination", image, "--cache", "--cache-copy-layers", "--cache-dir", cache),
         *("--build-arg", f"DEBIAN={debian}", "--build-arg", f"BUSYBOX={busybox}"),
         *("--kaniko-dir", directory / "work", "--insecure", "--insecure-pull"),
     )
@@ -73,8 +76,18 @@ def story(registry: Registry, directory: Path) -> None:
     fetched = [request for request in registry.requests() if request.fetches_blob]
     print(f"blobs fetched from the registry: {len(fetched)}, for the base images were warmed")
 
-    say("The same again: base images are neither fetched nor unpacked, only the commands run")
+    digest = readers.digest(image)
+    say("The same again: every step is cached, in the registry beside the image")
+    registry.forget()
     second = show(*build)
+    fetched = [request for request in registry.requests() if request.fetches_blob]
+    same = "the same digest" if readers.digest(image) == digest else "ANOTHER DIGEST"
+    print(f"blobs fetched from the registry: {len(fetched)}; the image has {same}")
+
+    say("One file changes: what depends on it is built, and --explain says why")
+    with (context / "sayings" / "work.txt").open("a") as file:
+        file.write("What is cached is done.\n")
+    third = show(*build, "--explain")
 
     say("What the registry has now, according to skopeo")
     manifest = readers.manifest(image)
@@ -83,7 +96,10 @@ def story(registry: Registry, directory: Path) -> None:
     print(f"  user {readers.config(image)['config'].get('User')}, digest {readers.digest(image)}")
 
     run(image, directory)
-    say(f"warming {warming:.1f} s, first build {first:.1f} s, second build {second:.1f} s")
+    say(
+        f"warming {warming:.1f} s, first build {first:.1f} s, from the cache {second:.1f} s, "
+        f"with a change {third:.1f} s"
+    )
 
 
 def run(image: str, directory: Path) -> None:

@@ -80,7 +80,9 @@ class Work:
             plan = reused.choice.plan
             for number in sorted(known.plan.stages.keys() - plan.stages.keys()):
                 label = known.plan.stages[number].stage.label
-                self.progress(Noted(f"stage {label} is not built: all that is of it is cached"))
+                self.progress(
+                    Noted(f"stage {label} is not built: all that is copied from it is cached")
+                )
         with open_trees(build, plan, self.workspace, self.protected) as trees:
             commands = commands_of(
                 build,
