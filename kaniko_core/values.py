@@ -1,4 +1,4 @@
-"""From what a user typed to a value: booleans, durations, lists, pairs, secrets, agents."""
+"""From what a user typed to a value: booleans, durations, sizes, lists, pairs, secrets, agents."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 
 from kaniko_core.errors import UsageError
@@ -29,6 +30,9 @@ _UNITS = {
 }
 _LONGEST = (1 << 63) - 1
 _DURATION = re.compile(r"(\d*)(?:\.(\d*))?(ns|us|µs|ms|s|m|h)")
+
+_DAYS = re.compile(r"(\d+)([dw])", re.ASCII)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kmgtp])(i?))?b?", re.ASCII | re.IGNORECASE)
 
 
 def boolean(text: str) -> bool | None:
@@ -72,6 +76,28 @@ def duration(text: str) -> timedelta:
     if not text or end != len(text) or total > _LONGEST:
         raise UsageError(f"{text!r} is not a duration", hint="a duration looks like 336h or 1h30m")
     return timedelta(microseconds=total // 1000)
+
+
+def long_duration(text: str) -> timedelta:
+    """Read ``7d``, ``2w``, or a duration in Go's form; raise UsageError otherwise."""
+    match = _DAYS.fullmatch(text)
+    try:
+        if match is not None:
+            return timedelta(days=int(match[1]) * (7 if match[2] == "w" else 1))
+        return duration(text)
+    except (UsageError, OverflowError):
+        raise UsageError(
+            f"{text!r} is not a duration", hint="a duration looks like 7d, 2w or 36h"
+        ) from None
+
+
+def size(text: str) -> int:
+    """Read a number of bytes: ``500MB``, ``1.5 GiB``, ``4096``; raise UsageError otherwise."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is not a size", hint="a size looks like 500MB or 20GiB")
+    power = " kmgtp".index((match[2] or " ").lower())
+    return int(Fraction(match[1]) * (1024 if match[3] else 1000) ** power)
 
 
 def key_value(text: str) -> tuple[str, str]:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 from kaniko_core.cache.images import Freshness, ImageCache, Lookup
+from kaniko_core.cache.tables import aligned, amount
+from kaniko_core.cache.uses import Uses
 from kaniko_core.errors import (
     ContentError,
     DiskError,
@@ -325,9 +327,10 @@ def unpack(warmed: Sequence[Warmed], *, cache: CacheOptions, progress: Progress 
     from kaniko_core.sandbox.client import open_sandbox
 
     images = ImageCache(cache)
-    with open_sandbox(DEFAULT_DIRECTORY) as sandbox:
-        store = open_store(cache.cache_dir, sandbox)
+    with Uses(cache.cache_dir) as uses, open_sandbox(DEFAULT_DIRECTORY) as sandbox:
+        store = open_store(cache.cache_dir, sandbox, hold=uses.hold)
         for item in warmed:
+            uses.hold(str(item.digest))
             image = None if item.digest is None else images.get(item.digest)
             if image is not None:
                 name = item.wanted.reference.familiar
@@ -343,17 +346,9 @@ def table(warmed: Sequence[Warmed]) -> str:
             (
                 item.wanted.reference.familiar,
                 "-" if item.digest is None else f"sha256:{item.digest.short}",
-                "-" if failed else _megabytes(item.size),
+                "-" if failed else amount(item.size),
                 f"{item.seconds:.1f}s",
                 f"{item.outcome.value}: {item.error}" if item.error else item.outcome.value,
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "  ".join((*(cell.ljust(w) for cell, w in zip(row[:4], widths, strict=True)), row[4]))
-        for row in rows
-    )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
+    return aligned(rows)

@@ -34,9 +34,21 @@ class BaseImages:
         progress: Progress,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        hold: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """Look for images in *cache* first, where there is one.
+
+        Args:
+            registry: to pull from.
+            cache: of base images.
+            progress: told where images come from.
+            now: the clock.
+            hold: keeps what is at a path below the cache directory from being pruned.
+        """
         self._registry = registry
-        self._lookup = None if cache is None else _CachedImages(registry, cache, progress, now)
+        self._lookup = (
+            None if cache is None else _CachedImages(registry, cache, progress, now, hold)
+        )
         self._found: dict[ImageBase | LayoutBase, Image] = {}
         self._guard = threading.Lock()
         self._locks: dict[ImageBase | LayoutBase, threading.Lock] = {}
@@ -92,13 +104,14 @@ class _CachedImages:
     cache: ImageCache
     progress: Progress
     now: Callable[[], datetime]
+    hold: Callable[[str], None]
 
     def find(self, wanted: ImageBase) -> Image | None:
         """Return the image if the cache has a good one; say why where it has not."""
         known = self._known(wanted)
-        found = self.cache.look_up(known.digest)
+        found = self._held(known.digest)
         if found.freshness is Freshness.ABSENT and self._awaited(wanted, known.digest):
-            found = self.cache.look_up(known.digest)
+            found = self._held(known.digest)
         if found.freshness is Freshness.FRESH or (known.ageless and found.image is not None):
             return self._used(wanted, found)
         message = self.cache.explain(found, wanted.name)
@@ -107,6 +120,11 @@ class _CachedImages:
         else:
             self.progress(Noted(message))
         return None
+
+    def _held(self, digest: Digest) -> Lookup:
+        # In this order: an entry that is seen before it is held may be pruned in between.
+        self.hold(str(digest))
+        return self.cache.look_up(digest)
 
     def _awaited(self, wanted: ImageBase, digest: Digest) -> bool:
         """Wait for a warmer that is fetching the image just now; say whether there was one."""
@@ -121,7 +139,7 @@ class _CachedImages:
 
         Nobody may have noted which image of an index it is, as when Go kaniko warmed it.
         """
-        found = self.cache.look_up(image.digest)
+        found = self._held(image.digest)
         return self._used(wanted, found) if found.freshness is Freshness.FRESH else image
 
     def _used(self, wanted: ImageBase, found: Lookup) -> Image:
@@ -142,6 +160,7 @@ class _CachedImages:
                 with suppress(DiskError):
                     self.cache.remove(found.digest)
 
+        self.cache.used(found.digest)
         self.progress(Noted(f"{wanted.name} is in the cache ({found.digest})"))
         return with_spare(found.image, spare, damaged)
 

@@ -65,7 +65,8 @@ def build(
         pull = stack.enter_context(Registry(registry, push=False, progress=progress))
         push = stack.enter_context(Registry(registry, push=True, progress=progress))
         delivery = stack.enter_context(open_delivery(output, push, progress))
-        images = BaseImages(pull, ImageCache(cache) if build.cache else None, progress)
+        on_disk = ImageCache(cache) if build.cache else None
+        images = BaseImages(pull, on_disk, progress, hold=workspace.hold)
         plan = project.plan_with(images)
         announce_checks(project, plan, images, progress)
         known = Known(
@@ -89,10 +90,9 @@ def build(
             delivery=delivery,
         )
         place = CacheDirectory(path=shared, hold=workspace.hold, make_room=workspace.make_room)
-        with open_reuse(
-            known, layers, cache, registry, output, shared=place, progress=progress
-        ) as reuse:
-            return work.done(reuse)
+        reuse = open_reuse(known, layers, cache, registry, output, shared=place, progress=progress)
+        with reuse as reused:
+            return work.done(reused)
 
 
 def _remote(

@@ -6,6 +6,8 @@
         ├── 0/  0.lock                  the cache; its lock is held as long as it is used
         └── 1/  1.lock                  another, from when 0 was in use and could not be shared
 
+The time of last use of a cache is the modification time of ``lock``.
+
 Locks are flock(2)'s, because filelock's cannot be shared: the kernel drops them with the process,
 however it ends. What a killed command left in its cache stays there, as on any disk.
 
@@ -75,6 +77,7 @@ class Caches:
         own: names a directory that lasts as long as the build.
         cancelled: asked while waiting for a cache; True ends the wait.
         mode: of the directories that caches are in.
+        hold: keeps what is at a path below *shared* from being pruned, from now on.
     """
 
     def __init__(
@@ -85,8 +88,10 @@ class Caches:
         cancelled: Callable[[], bool],
         *,
         mode: int = _CLOSED,
+        hold: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._mode = mode
+        self._hold = hold
         self._shared = shared
         self._own = own
         self._progress = progress
@@ -113,7 +118,7 @@ class Caches:
         with disk_errors("keep caches of RUN in", place.parent):
             if place.is_symlink():
                 place.unlink()  # what it leads to is no cache of ours
-            _directory(place, self._mode)
+            self._make(place)
             # A cache that is only being looked at is free at the second try.
             for tries in itertools.count(1):
                 found = self._try(wanted, place, stack)
@@ -126,12 +131,20 @@ class Caches:
                 self._pause(wanted)
             raise AssertionError
 
+    def _make(self, place: Path) -> None:
+        _directory(place, self._mode)
+        if self._shared is not None and place.is_relative_to(self._shared):
+            self._hold(str(place.relative_to(self._shared)))
+            # Once more: it may have been pruned just before it was held; now it stays.
+            _directory(place, self._mode)
+
     def _try(self, wanted: Wanted, place: Path, stack: ExitStack) -> Path | None:
         """Take one of the directories of the cache; None where all are in use and it must wait."""
         mutex = _open_lock(place / "lock")
         try:
             if not _locked(mutex, fcntl.LOCK_EX):
                 return None
+            os.utime(mutex)
             # By their locks: a directory that somebody removed may be in use nevertheless.
             numbers = sorted(int(p.stem) for p in place.glob("*.lock") if p.stem.isdigit())
             kind = fcntl.LOCK_SH if wanted.sharing is Sharing.SHARED else fcntl.LOCK_EX

@@ -16,16 +16,20 @@ import itertools
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from kaniko_core.builder.unpacked import UnpackedLayers
+from kaniko_core.cache.contents import Kind
+from kaniko_core.cache.removal import make_room
+from kaniko_core.cache.uses import Uses
 from kaniko_core.errors import DiskError, KanikoError, disk_errors
 from kaniko_core.home import home
-from kaniko_core.progress import Progress, Warned
+from kaniko_core.progress import Progress
 from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.moving import remove
 from kaniko_core.rootfs.store import LayerStore
@@ -34,6 +38,7 @@ from kaniko_core.sandbox.client import Sandbox, open_sandbox
 T = TypeVar("T")
 
 _PREFIX = "kaniko-build-"
+_LAYERS = ".layers"  # below the cache directory
 # Where builds go unless --kaniko-dir says otherwise, or we are carried: not /tmp, which is often
 # a small tmpfs in memory, while a build's files can be many gigabytes.
 DEFAULT_DIRECTORY = Path("/var/tmp")
@@ -56,6 +61,8 @@ class Workspace:
         self.packers = packers
         self.progress = progress
         self._cache_dir = cache_dir
+        # The first to be entered, so that the last who needs anything of it is gone before.
+        self._uses = stack.enter_context(Uses(cache_dir))
         self._stack = stack
         self._numbers = itertools.count()
         self._lock = threading.RLock()
@@ -88,10 +95,21 @@ class Workspace:
         return Whiteouts(self.sandbox.whiteouts)
 
     @property
-    def store(self) -> LayerStore:
+    def store(self) -> UnpackedLayers:
         """The store of unpacked layers: in the cache directory if that is possible."""
         with self._lock:
             return self._store
+
+    def hold(self, name: str) -> None:
+        """Keep what is at the path *name* below the cache directory, from now on; never raises."""
+        self._uses.hold(name)
+
+    def make_room(self, size: int) -> bool:
+        """Remove cached layers that no build uses, some *size* bytes; say whether there were any.
+
+        For when the disk of the cache directory is full.
+        """
+        return self._make_room(size, (Kind.UNPACKED, Kind.BUILT))
 
     @property
     def cancelled(self) -> bool:
@@ -119,26 +137,51 @@ class Workspace:
         return self.keep(open_sandbox(self.directory))
 
     @cached_property
-    def _store(self) -> LayerStore:
-        if self._cache_dir is not None:
-            try:
-                return open_store(self._cache_dir, self.sandbox)
-            except DiskError as error:
-                self.progress(
-                    Warned(
-                        f"unpacked layers are not kept for later builds: {error}", hint=error.hint
-                    )
-                )
-        return LayerStore(self.directory / "layers", self.whiteouts)
+    def _store(self) -> UnpackedLayers:
+        def own() -> LayerStore:
+            return LayerStore(self.directory / "layers", self.whiteouts)
+
+        return UnpackedLayers(self._shared_store if self._cache_dir else None, own, self.progress)
+
+    def _shared_store(self) -> LayerStore:
+        assert self._cache_dir is not None
+        return open_store(
+            self._cache_dir,
+            self.sandbox,
+            hold=self.hold,
+            make_room=lambda size: self._make_room(size, (Kind.UNPACKED,)),
+        )
+
+    def _make_room(self, size: int, kinds: tuple[Kind, ...]) -> bool:
+        if self._cache_dir is None:
+            return False
+        return make_room(self._cache_dir, size, kinds, self.progress)
 
 
-def open_store(cache_dir: Path, sandbox: Sandbox) -> LayerStore:
+def open_store(
+    cache_dir: Path,
+    sandbox: Sandbox,
+    *,
+    hold: Callable[[str], None] = lambda _: None,
+    make_room: Callable[[int], bool] = lambda _: False,
+) -> LayerStore:
     """Return the store of unpacked layers that all builds with this cache directory share.
+
+    Args:
+        cache_dir: the cache directory.
+        sandbox: whose overlays are to be made of them.
+        hold: keeps what is at a path below *cache_dir* from being pruned.
+        make_room: removes what nobody needs, so many bytes; says whether there was any.
 
     Raises:
         DiskError: it cannot be written to, or its file system cannot be an overlay's lower.
     """
-    store = LayerStore(cache_dir / ".layers", Whiteouts(sandbox.whiteouts))
+    store = LayerStore(
+        cache_dir / _LAYERS,
+        Whiteouts(sandbox.whiteouts),
+        hold=lambda name: hold(f"{_LAYERS}/{name}"),
+        make_room=make_room,
+    )
     sandbox.check_lower(store.directory)
     return store
 

@@ -9,8 +9,9 @@
 
 The sidecar exists because a docker-save tarball does not keep the manifest, and a manifest made
 anew would have another digest. It is renamed into place *before* the tarball, so whoever can
-see the tarball can see the sidecar. The name is the key: it is trusted, the sidecar must hash to
-it, and every layer is verified by its descriptor when it is read. So a look-up reads kilobytes.
+see the tarball can see the sidecar. Its time is when a build last used the image. The name is
+the key: it is trusted, the sidecar must hash to it, and every layer is verified by its
+descriptor when it is read. So a look-up reads kilobytes.
 
 Where Go kaniko's warmer wrote ``sha256:9f86…`` as a directory, an OCI layout, that is read too.
 """
@@ -21,13 +22,15 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import assert_never
 
+from kaniko_core.cache.contents import sidecar
+from kaniko_core.cache.tables import span
 from kaniko_core.cache.tags import Remembered, TagIndex
 from kaniko_core.errors import ContentError, DigestMismatch, KanikoError, disk_errors, reason_of
 from kaniko_core.oci.atomic import discard_directory, make_directory, replacing, sweep
@@ -131,11 +134,11 @@ class ImageCache:
             case Freshness.ABSENT:
                 return f"{name} is not in the cache {directory}"
             case Freshness.FRESH:
-                return f"{name} is in the cache {directory}, {_duration(found.age)} old"
+                return f"{name} is in the cache {directory}, {span(found.age)} old"
             case Freshness.STALE:
                 return (
-                    f"{name} in the cache {directory} is {_duration(found.age)} old, and "
-                    f"--cache-ttl allows {_duration(self._options.cache_ttl)}"
+                    f"{name} in the cache {directory} is {span(found.age)} old, and "
+                    f"--cache-ttl allows {span(self._options.cache_ttl)}"
                 )
             case Freshness.DAMAGED:
                 return f"{name} in the cache {directory} is damaged ({found.detail})"
@@ -212,6 +215,11 @@ class ImageCache:
         """Make the entry as old as if it were written now; raise DiskError where that fails."""
         with disk_errors("renew the cached image", self._entry(digest)):
             os.utime(self._entry(digest), (self._now(), self._now()))
+
+    def used(self, digest: Digest) -> None:
+        """Note that a build uses the entry, where that can be noted."""
+        with suppress(OSError):
+            os.utime(sidecar(self._entry(digest)))
 
     def remove(self, digest: Digest) -> None:
         """Remove the entry, if there is one; raise DiskError where that cannot be."""
@@ -340,16 +348,6 @@ def _is_another(path: Path, status: os.stat_result) -> bool:
     except OSError:
         return True
     return (now.st_ino, now.st_ctime_ns) != (status.st_ino, status.st_ctime_ns)
-
-
-def _duration(span: timedelta) -> str:
-    """Say how long in the largest unit that fits: ``3 days``, ``1 hour``."""
-    # Clocks of machines that share a directory differ: nothing is younger than now.
-    total = max(0, int(span.total_seconds()))
-    for unit, seconds in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if count := total // seconds:
-            return f"{count} {unit}{'s' if count > 1 else ''}"
-    return f"{total} seconds"
 
 
 def _wait_for_lock(fd: int, waiting: Callable[[], None], cancelled: Callable[[], bool]) -> bool:

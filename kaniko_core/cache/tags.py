@@ -12,6 +12,7 @@ of the platform's image, and the key of its entry in the cache.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,16 @@ class Remembered:
     listed: Digest
     image: Digest
     when: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A file of the index: that *name* meant *meaning* for *platform*; both as they are written."""
+
+    path: Path
+    name: str
+    platform: str
+    meaning: Remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +70,38 @@ class TagIndex:
 
     def recall(self, reference: Reference, platform: Platform) -> Remembered | None:
         """Return what was noted, or None; a note that cannot be read is none."""
-        try:
-            data = json.loads(self._path(reference, platform).read_bytes())
-            return Remembered(
-                Digest.parse(data["listed"]),
-                Digest.parse(data["image"]),
-                datetime.fromisoformat(data["time"]).astimezone(UTC),
-            )
-        except (OSError, ValueError, TypeError, KeyError, UsageError):
-            return None
+        note = _read(self._path(reference, platform))
+        return None if note is None else note.meaning
+
+    def notes(self) -> tuple[Note, ...]:
+        """Return all that can be read, by name and platform."""
+        # glob() finds nothing in a directory that is not there, or not to be read.
+        found = (_read(path) for path in self.directory.glob("[0-9a-f]*.json"))
+        there = (note for note in found if note is not None)
+        return tuple(sorted(there, key=lambda note: (note.name, note.platform)))
+
+    def forget(self, kept: Collection[Digest]) -> None:
+        """Remove the notes about images other than *kept*, and those that cannot be read."""
+        known = {note.path for note in self.notes() if note.meaning.image in kept}
+        with disk_errors("remove notes from", self.directory):
+            for path in self.directory.glob("[0-9a-f]*.json"):
+                if path not in known:
+                    path.unlink(missing_ok=True)
 
     def _path(self, reference: Reference, platform: Platform) -> Path:
         # A hash, because names are longer than file names may be, and have slashes.
         key = Digest.of(f"{reference.with_default_tag} {platform}".encode())
         return self.directory / f"{key.hex}.json"
+
+
+def _read(path: Path) -> Note | None:
+    try:
+        data = json.loads(path.read_bytes())
+        meaning = Remembered(
+            Digest.parse(data["listed"]),
+            Digest.parse(data["image"]),
+            datetime.fromisoformat(data["time"]).astimezone(UTC),
+        )
+        return Note(path, str(data["reference"]), str(data["platform"]), meaning)
+    except (OSError, ValueError, TypeError, KeyError, UsageError):
+        return None

@@ -13,7 +13,8 @@ would cost more than unpacking. So an entry carries the boot ID of the machine t
 and counts only under the same boot, as long as it has no seal. A later build seals what is a
 while old, in the background: by then the kernel has written it, and to make sure is cheap.
 
-The time of last use of an entry is the modification time of its directory.
+The time of last use of an entry is the modification time of its directory. An entry may be
+removed by whoever keeps the directory small, unless a build holds it.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from kaniko_core import linux
-from kaniko_core.errors import disk_errors
+from kaniko_core.errors import DiskError, disk_errors
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Layer
 from kaniko_core.oci.layer import open_tar
@@ -54,6 +56,8 @@ _SHOWN = 3  # names of what was lost
 _REPORT = 0.1  # seconds between two events
 _LOCK_WAIT = 0.5  # seconds between two looks at whether somebody wants us to stop
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# How many bytes files take for each that a layer has compressed, generously.
+_COMPRESSION = 4
 
 
 class LayerStore:
@@ -63,15 +67,26 @@ class LayerStore:
         directory: made where it is missing.
         whiteouts: how layers are unpacked; not APPLY.
         now: the time in seconds since the epoch.
+        hold: keeps the entry at a path below *directory* from being removed, from now on.
+        make_room: removes what nobody needs when the disk is full, so many bytes if there are;
+            says whether trying again makes sense.
 
     Raises:
         DiskError: *directory* cannot be written to.
     """
 
     def __init__(
-        self, directory: Path, whiteouts: Whiteouts, *, now: Callable[[], float] = time.time
+        self,
+        directory: Path,
+        whiteouts: Whiteouts,
+        *,
+        now: Callable[[], float] = time.time,
+        hold: Callable[[str], None] = lambda _: None,
+        make_room: Callable[[int], bool] = lambda _: False,
     ) -> None:
         self._now = now
+        self._hold = hold
+        self._make_room = make_room
         self._whiteouts = whiteouts
         self._directory = directory / whiteouts.value
         self._locks = self._directory / "locks"
@@ -106,17 +121,42 @@ class LayerStore:
         chains = chain_ids([layer.diff_id for layer in layers])
         found = [self._find(chain) for chain in chains]
         if None in found:
-            found = self._unpack_missing(layers, chains, _Reporter(progress, name))
+            found = self._unpack_with_room(layers, chains, _Reporter(progress, name))
         entries = [entry for entry in found if entry is not None]
         self._used(entries)
         return tuple(entry / "fs" for entry in entries)
 
     def _find(self, chain: Digest) -> Path | None:
         own = self._directory / f"{chain.hex}.{self._boot}"
-        if own.is_dir():
-            return own
         sealed = sorted(self._directory.glob(f"{chain.hex}.*/sealed"))
-        return sealed[0].parent if sealed else None
+        for entry in (own, *(seal.parent for seal in sealed)):
+            if entry.is_dir():
+                self._held(entry)
+                # Only an entry that is held cannot vanish any more.
+                if entry.is_dir():
+                    return entry
+        return None
+
+    def _held(self, entry: Path) -> Path:
+        self._hold(f"{self._whiteouts.value}/{entry.name}")
+        return entry
+
+    def _unpack_with_room(
+        self, layers: Sequence[Layer], chains: Sequence[Digest], reporter: _Reporter
+    ) -> list[Path | None]:
+        try:
+            return self._unpack_missing(layers, chains, reporter)
+        except DiskError as error:
+            if not _is_full(error):
+                raise
+            missing = (
+                layer.descriptor.size
+                for layer, chain in zip(layers, chains, strict=True)
+                if self._find(chain) is None
+            )
+            if not self._make_room(_COMPRESSION * sum(missing)):
+                raise
+        return self._unpack_missing(layers, chains, reporter)
 
     def _unpack_missing(
         self, layers: Sequence[Layer], chains: Sequence[Digest], reporter: _Reporter
@@ -153,9 +193,10 @@ class LayerStore:
             try:
                 (temporary / "fs").mkdir(parents=True)
                 self._unpack(step, temporary / "fs", reporter)
-                entry = self._directory / f"{step.chain.hex}.{self._boot}"
+                entry = self._held(self._directory / f"{step.chain.hex}.{self._boot}")
                 temporary.rename(entry)
-                return entry
+                # Again: where no list can be written, only what is there can be held.
+                return self._held(entry)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
@@ -244,6 +285,11 @@ def _boot_id() -> str:
     except OSError:
         # Nobody knows then how old an entry is: each process has its own.
         return os.urandom(6).hex()
+
+
+def _is_full(error: DiskError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (ENOSPC, EDQUOT)
 
 
 def _require_writable(directory: Path) -> None:

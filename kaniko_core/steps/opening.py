@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from math import inf
 from pathlib import Path
 
+from kaniko_core.cache.contents import Kind
+from kaniko_core.cache.removal import make_room as make_room_in
+from kaniko_core.cache.uses import Uses
 from kaniko_core.cacheplaces import CacheImport
 from kaniko_core.errors import UsageError
 from kaniko_core.oci.platform import Platform
@@ -69,8 +73,11 @@ def open_layer_cache(
     """
     place = cache_place(options.cache_repo, output, shared) if keep else None
     pulse = Pulse(progress)
-    with Registry(registry, push=True, progress=pulse, pacing=Pacing(_RETRIES)) as talk:
-        places = _Places(talk, shared, hold, make_room)
+    with (
+        Registry(registry, push=True, progress=pulse, pacing=Pacing(_RETRIES)) as talk,
+        ExitStack() as stack,
+    ):
+        places = _Places(talk, shared, hold, make_room, progress, stack)
         store = None if place is None else places.store(place)
         others = _imported(options.import_cache, output, platform, talk)
         if store is None and keep:
@@ -119,6 +126,8 @@ class _Places:
     shared: Path | None
     hold: Callable[[str], None]
     make_room: Callable[[int], bool]
+    progress: Progress
+    stack: ExitStack
 
     def store(self, place: LocalPlace | Repository) -> StepStore:
         match place:
@@ -130,9 +139,11 @@ class _Places:
                 return self._directory(place.path)
 
     def _directory(self, path: Path) -> DirectorySteps:
-        """Return the store in *path*; what is in the cache directory is held while a build runs."""
+        """Return the store in *path*; what is used of it is held while a build runs."""
         if self.shared is None or not path.is_relative_to(self.shared.absolute()):
-            return DirectorySteps(path)
+            uses = self.stack.enter_context(Uses(path))
+            room = partial(make_room_in, path, kinds=(Kind.BUILT,), progress=self.progress)
+            return DirectorySteps(path, hold=uses.hold, make_room=room)
         below = path.relative_to(self.shared.absolute())
         return DirectorySteps(
             path, hold=lambda key: self.hold(str(below / key)), make_room=self.make_room

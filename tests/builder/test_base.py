@@ -210,3 +210,27 @@ def test_image_named_by_two_stages_is_found_once(base: Image) -> None:
     images = finder(registry, None, Seen())
     assert images.find(WANTED) is images.find(WANTED)
     assert registry.gets == 1
+
+
+class TestPruning:
+    def test_an_image_is_held_before_it_is_looked_up(
+        self, options: CacheOptions, warmed: ImageCache, base: Image
+    ) -> None:
+        """What a pruner takes away before, is pulled; what it would take after, stays."""
+
+        def hold(name: str) -> None:
+            assert name == str(base.digest)
+            warmed.remove(base.digest)
+
+        registry = FakeRegistry(base)
+        images = BaseImages(registry, warmed, Seen(), hold=hold)
+        assert images.find(WANTED).digest == base.digest
+        assert registry.gets == 1
+
+    def test_that_an_image_was_used_is_noted(
+        self, options: CacheOptions, warmed: ImageCache, base: Image
+    ) -> None:
+        beside = options.cache_dir / f"{base.digest}.json"
+        os.utime(beside, (0, 0))
+        finder(FakeRegistry(base), warmed, Seen()).find(WANTED)
+        assert beside.stat().st_mtime > 0

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -308,3 +308,35 @@ def test_link_in_the_place_of_a_cache_leads_nowhere(
 
     assert [item.name for item in elsewhere.rglob("*")] == ["0"]
     assert not place.is_symlink()
+
+
+def test_a_shared_cache_is_held_and_its_use_noted(tmp_path: Path) -> None:
+    held: list[str] = []
+    caches = Caches(
+        tmp_path, lambda: tmp_path / "own", lambda _: None, lambda: False, hold=held.append
+    )
+    wanted = Wanted("go")
+    place = tmp_path / ".mounts" / wanted.directory_name
+    with caches.lent([wanted]):
+        os.utime(place / "lock", (0, 0))
+    with caches.lent([wanted]):
+        pass
+    assert set(held) == {f".mounts/{wanted.directory_name}"}
+    assert (place / "lock").stat().st_mtime > 0
+
+
+def test_a_cache_that_is_removed_before_it_is_held_is_made_again(tmp_path: Path) -> None:
+    def hold(name: str) -> None:
+        with suppress(OSError):
+            (tmp_path / name).rmdir()
+
+    caches = Caches(tmp_path, lambda: tmp_path / "own", lambda _: None, lambda: False, hold=hold)
+    with caches.lent([Wanted("go")]) as lent:
+        assert all(path.is_dir() for path in lent.values())
+
+
+def test_a_cache_of_one_build_only_is_nobody_elses_to_remove(tmp_path: Path) -> None:
+    held: list[str] = []
+    caches = Caches(None, lambda: tmp_path, lambda _: None, lambda: False, hold=held.append)
+    with caches.lent([Wanted("go")]):
+        assert held == []

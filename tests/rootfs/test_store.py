@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -289,3 +291,94 @@ def test_attributes_that_cannot_be_set_are_a_warning(tmp_path: Path, directory: 
     assert len(warnings) == 1
     assert "system.no-such-thing" in warnings[0]
     assert "base:1" in warnings[0]
+
+
+class TestBuildsThatRun:
+    """Others remove entries; a build says which ones it needs before it counts on them."""
+
+    def test_what_is_unpacked_is_held_before_it_shows(
+        self, layers: list[Counting], directory: Path
+    ) -> None:
+        there: dict[str, bool] = {}
+
+        def hold(name: str) -> None:
+            there.setdefault(name, (directory / name).exists())
+
+        found = LayerStore(directory, Whiteouts.OVERLAY_USER, hold=hold).directories(layers)
+        names = {path.parent.relative_to(directory).as_posix() for path in found}
+        assert there == dict.fromkeys(names, False)
+
+    def test_what_is_there_is_held(self, layers: list[Counting], directory: Path) -> None:
+        found = _store(directory).directories(layers)
+        held: set[str] = set()
+        LayerStore(directory, Whiteouts.OVERLAY_USER, hold=held.add).directories(layers)
+        assert held == {path.parent.relative_to(directory).as_posix() for path in found}
+
+    def test_what_is_removed_before_it_is_held_is_unpacked_again(
+        self, layers: list[Counting], directory: Path
+    ) -> None:
+        (lost, *_) = _store(directory).directories(layers[:1])
+        held: list[str] = []
+
+        def hold(name: str) -> None:
+            if not held:
+                shutil.rmtree(lost.parent)
+            held.append(name)
+
+        store = LayerStore(directory, Whiteouts.OVERLAY_USER, hold=hold)
+        assert store.directories(layers[:1]) == (lost,)
+        assert lost.is_dir()
+        assert layers[0].opened == 2
+
+
+class TestFullDisks:
+    """A layer that cannot be opened for lack of space stands for the disk."""
+
+    def full(self, layer: Counting, *, times: int) -> None:
+        failures = iter([OSError(errno.ENOSPC, "No space left on device")] * times)
+
+        def fail() -> None:
+            error = next(failures, None)
+            if error is not None:
+                raise error
+
+        layer.before = fail
+
+    def store(self, directory: Path, asked: list[int], *, room: bool = True) -> LayerStore:
+        def make_room(size: int) -> bool:
+            asked.append(size)
+            return room
+
+        return LayerStore(directory, Whiteouts.OVERLAY_USER, make_room=make_room)
+
+    def test_with_room_made_it_goes_on(self, layers: list[Counting], directory: Path) -> None:
+        asked: list[int] = []
+        self.full(layers[1], times=1)
+        assert len(self.store(directory, asked).directories(layers)) == 4
+        (size,) = asked
+        assert size >= 4 * layers[1].descriptor.size
+
+    def test_it_tries_again_once(self, layers: list[Counting], directory: Path) -> None:
+        asked: list[int] = []
+        self.full(layers[1], times=2)
+        with pytest.raises(DiskError, match="No space left"):
+            self.store(directory, asked).directories(layers)
+        assert len(asked) == 1
+
+    def test_without_room_it_ends(self, layers: list[Counting], directory: Path) -> None:
+        asked: list[int] = []
+        self.full(layers[1], times=1)
+        with pytest.raises(DiskError, match="No space left"):
+            self.store(directory, asked, room=False).directories(layers)
+
+    def test_other_troubles_of_the_disk_want_no_room(
+        self, layers: list[Counting], directory: Path
+    ) -> None:
+        def fail() -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        asked: list[int] = []
+        layers[0].before = fail
+        with pytest.raises(DiskError, match="Input/output error"):
+            self.store(directory, asked).directories(layers)
+        assert asked == []
