@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from kaniko_core.builder import history
@@ -45,13 +45,12 @@ def build_stages(builder: StageBuilder, ends: Iterable[Callable[[], None]]) -> B
                 for number in order.get_ready():
                     running[pool.submit(builder.build, number, built)] = number
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    number = running.pop(future)
-                    built[number] = future.result()
-                    order.done(number)
+                with _others_finished(running):
+                    for future in done:
+                        number = running.pop(future)
+                        built[number] = future.result()
+                        order.done(number)
         except LostLayer:
-            # What the others are doing is not in vain: it is cached.
-            pool.shutdown(wait=True, cancel_futures=True)
             raise
         except BaseException:
             for end in ends:
@@ -59,6 +58,21 @@ def build_stages(builder: StageBuilder, ends: Iterable[Callable[[], None]]) -> B
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return built[plan.target]
+
+
+@contextmanager
+def _others_finished(running: Collection[Future[BuiltStage]]) -> Iterator[None]:
+    """Wait for *running* stages where a layer is lost in the block: what they make is cached.
+
+    Those that have not begun will not.
+    """
+    try:
+        yield
+    except LostLayer:
+        for future in running:
+            future.cancel()
+        wait(running)
+        raise
 
 
 def image_of(stage: BuiltStage, output: OutputOptions, epoch: int | None, *, inline: bool) -> Image:

@@ -31,12 +31,22 @@ def unlayered(state: StageState) -> StageState:
     return replace(state, config=replace(state.config, history=tuple(entries)))
 
 
-def squashed_history(state: StageState, since: int) -> StageState:
-    """Return *state* with one layer in its history from entry *since* on: the last one's."""
+def squashed_history(
+    state: StageState, since: int, created: str, *, empty: bool = False
+) -> StageState:
+    """Return *state* with one layer in its history from entry *since* on: the last one's.
+
+    Args:
+        state: after the stage's last instruction.
+        since: how many entries were there before the stage.
+        created: when the layer was made, which is the time of all that it is made of.
+        empty: whether there is not even that one, because nothing was changed.
+    """
     entries = list(state.config.history)
     own = [i for i in range(since, len(entries)) if not entries[i].empty_layer]
-    for number in own[:-1]:
-        entries[number] = replace(entries[number], empty_layer=True)
+    for number in own:
+        merged = empty or number != own[-1]
+        entries[number] = replace(entries[number], created=created, empty_layer=merged)
     return replace(state, config=replace(state.config, history=tuple(entries)))
 
 

@@ -29,7 +29,7 @@ from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import Add, Copy
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.layer import FileLayer
-from kaniko_core.oci.reference import SCRATCH
+from kaniko_core.oci.reference import SCRATCH, Repository
 from kaniko_core.steps.step import CachedStep
 
 
@@ -125,13 +125,21 @@ class Origins:
         kept = spooled(image, lambda: self.workspace.fresh("blobs"))
         return self._kept.setdefault(wanted, kept)
 
+    def is_read_twice(self, repository: Repository) -> bool:
+        """Whether a layer of the image that is in *repository* is read more than once.
+
+        It is read to be delivered to where it is not, and to be unpacked, if anything is.
+        """
+        readers = self.delivery.readers_of(repository)
+        return readers > 1 or (readers == 1 and self.plan.needs_root)
+
     def _base_image(self, plan: StagePlan, wanted: ImageBase | LayoutBase) -> Image:
         image = self._image(wanted)
         if plan.stage.number not in self.plan.packed:
             return image
         if isinstance(wanted, ImageBase):
             repository = wanted.reference.repository
-            if self.delivery.needs_bytes_of(repository):
+            if self.is_read_twice(repository):
                 image = spooled(image, lambda: self.workspace.fresh("blobs"))
             self.delivery.starts_from(repository)
         for layer in image.layers:

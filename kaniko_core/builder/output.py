@@ -84,14 +84,11 @@ class Delivery:
         for check in checks:
             check.result()
 
-    def needs_bytes_of(self, repository: Repository | None) -> bool:
-        """Whether layers that came from *repository* will be read to be delivered."""
-        if self._options.tar_path is not None or self._options.oci_layout_path is not None:
-            return True
-        return any(
-            repository is None or reference.repository.registry != repository.registry
-            for reference in self._destinations
-        )
+    def readers_of(self, repository: Repository) -> int:
+        """Return how often a layer that is in *repository* will be read to be delivered."""
+        files = (self._options.tar_path, self._options.oci_layout_path)
+        others = [r for r in self._destinations if r.repository.registry != repository.registry]
+        return len(others) + sum(file is not None for file in files)
 
     def starts_from(self, repository: Repository) -> None:
         """Note that the base came from *repository*, whose blobs may be mounted from there."""
@@ -122,14 +119,17 @@ class Delivery:
 
     def forget(self) -> None:
         """Let go of all layers that were offered: the build starts over."""
-        for upload in self._offered.values():
-            upload.cancel()
-        wait(self._offered.values())
+        # What is still being packed is offered in the midst of this, and may be.
+        uploads = list(self._offered.values())
         self._offered.clear()
+        for upload in uploads:
+            upload.cancel()
+        wait(uploads)
 
     def deliver(self, image: Image) -> BuildResult:
         """Put *image* everywhere it was asked for."""
-        for upload in self._offered.values():
+        # A copy: of a build that started over, a layer may still be packed and offered.
+        for upload in list(self._offered.values()):
             with _pushing(self._destinations[0]):
                 upload.result()
         if (tarball := self._options.tar_path) is not None:

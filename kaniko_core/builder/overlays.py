@@ -43,7 +43,12 @@ class StepDirectory:
         """Return the directory, filled by the first who asks."""
         with self._lock:
             if self._fill is not None:
-                self._fill(self._path)
+                try:
+                    self._fill(self._path)
+                except BaseException:
+                    # Another stage may ask too, and is to fail by the same, not by what is there.
+                    discard(self._path)
+                    raise
                 self._fill = None
         return self._path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -154,18 +155,21 @@ class StageBuilder:
         """
         number = plan.stage.number
         needed = self.plan.needed(number, plan, built) or self.origins.is_materialized(plan)
-        pack, state = None, stage.state
+        pack, state, now = None, stage.state, datetime.now(UTC)
         layered = any(not entry.empty_layer for entry in state.config.history[since:])
-        if layered and (cached is not None or self._is_squashed(plan)):
-            state = squashed_history(state, since)
-        if layered and self._is_squashed(plan):
+        if cached is not None:
+            created = history.time(cached.created, self.epoch)
+            empty = changes_nothing(cached.layer)
+            state = squashed_history(state, since, created, empty=empty)
+        elif layered and self._is_squashed(plan):
+            state = squashed_history(state, since, history.time(now, self.epoch))
             pack = self._new_packer(plan, stage, plan.stage.start)
         tree = self.origins.trees.finish(stage.tree, pack, needed=needed)
         for other in plan.needs:
             if not self.plan.needed(other, plan, built):
                 self.origins.trees.drop(built[other].tree)
         layer = None if pack is None else pack.layer
-        return replace(stage, state=state, tree=tree, layer=layer, made=datetime.now(UTC))
+        return replace(stage, state=state, tree=tree, layer=layer, made=now)
 
     def _after(
         self,
@@ -186,11 +190,12 @@ class StageBuilder:
                 state = stamped(state, stage.state, history.now(self.epoch))
             return replace(stage, state=state), False
         step = self._step(plan, position, stage, built)
-        cached = self._taken(step, instruction)
-        known = cached or whole
-        if known is None:
-            made = self._made(plan, stage, instruction, state, step=step, built=built)
-            return (made if step is None else self._noted(step, made, None)), False
+        with self._turn(step):
+            cached = self._taken(step, instruction)
+            known = cached or whole
+            if known is None:
+                made = self._made(plan, stage, instruction, state, step=step, built=built)
+                return (made if step is None else self._noted(step, made, None)), False
         state = stamped(state, stage.state, history.time(known.created, self.epoch))
         if step is not None and cached is not None:
             if changes_nothing(cached.layer):
@@ -234,6 +239,11 @@ class StageBuilder:
         lineages = {number: s.lineage for number, s in built.items() if s.lineage is not None}
         return self.reused.step(plan.stage.number, position, stage.lineage, lineages)
 
+    def _turn(self, step: Step | None) -> AbstractContextManager[object]:
+        if self.reused is None or step is None:
+            return nullcontext()
+        return self.reused.reuse.turn(step.key)
+
     def _taken(self, step: Step | None, instruction: Instruction | From) -> CachedStep | None:
         if self.reused is None or step is None:
             return None
@@ -260,7 +270,7 @@ class StageBuilder:
         if changes_nothing(layer):
             return stage
         if plan.stage.number in self.plan.packed:
-            if isinstance(layer, Housed) and delivery.needs_bytes_of(layer.repository):
+            if isinstance(layer, Housed) and self.origins.is_read_twice(layer.repository):
                 layer = spooled_layer(layer, lambda: self.workspace.fresh("blobs"))
             delivery.offer(layer)
         return replace(stage, tree=stage.tree.stacked(layer))

@@ -176,6 +176,7 @@ class LayerCache:
     def finish(self) -> None:
         """Wait until everything is kept; what cannot be kept is a warning."""
         self._keeper.finish()
+        self._complaints.finish()
 
     def cancel(self) -> None:
         """Give up what is on its way, now."""
@@ -250,8 +251,8 @@ class LayerCache:
         began = time.monotonic()
         # A place that is slow must not keep others from answering.
         pools = {
-            source.name: ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="look up")
-            for source, _ in questions.values()
+            name: ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="look up")
+            for name in {source.name for source, _ in questions.values()}
         }
         futures = {
             pools[source.name].submit(self._ask, source, action): question

@@ -23,6 +23,7 @@ class Complaints:
         self._unread: set[str] = set()
         self._unwritten: set[str] = set()
         self._said: set[str] = set()
+        self._unrecorded: dict[str, KanikoError] = {}
         self._quiet = False
 
     def hush(self) -> None:
@@ -63,14 +64,19 @@ class Complaints:
                 self.not_written_any_more(place, error)
 
     def record_not_written(self, place: str, error: KanikoError) -> None:
-        """Note that a record could not be kept in *place*; layers may be.
+        """Note that a record could not be kept in *place*; layers may be."""
+        with self._lock:
+            self._unrecorded.setdefault(place, error)
 
-        Where the place is out of reach or takes nothing, that is said when a layer is not kept.
-        """
-        if isinstance(error, RegistryError) and error.status not in _REFUSED | {None}:
+    def finish(self) -> None:
+        """Say of which places only the records are missing; of others, all was said."""
+        with self._lock:
+            unrecorded = self._unrecorded.keys() - self._unread - self._unwritten
+        for place in sorted(unrecorded):
+            error = self._unrecorded.pop(place)
             self._warn(
-                f"the next build with --explain will know less, as {place} does not take its "
-                f"record: {error}",
+                f"the next build with --explain will know less, as the cache {place} does not "
+                f"take its record: {error}",
                 error.hint,
             )
 

@@ -47,8 +47,10 @@ def step_image(step: CachedStep, *, text: str, platform: Platform) -> Image:
         _FORMAT: _THIS_FORMAT,
         _DIFF_ID: str(step.layer.diff_id),
         _CONTENTS: step.contents,
-        _MADE_ON: _BETWEEN.join(step.made_on),
     }
+    if step.made_on:
+        # Of nothing there is none: an empty text is one that is empty.
+        annotations[_MADE_ON] = _BETWEEN.join(step.made_on)
     manifest = replace(image.manifest, annotations=annotations)
     return Image.of(manifest.to_bytes(), image.raw_config, image.layers)
 
@@ -70,7 +72,7 @@ def step_in(
         created = datetime.fromisoformat(notes[_CREATED])
         diff_id = Digest.parse(notes[_DIFF_ID])
         contents = str(Digest.parse(notes[_CONTENTS]))
-        made_on = tuple(notes[_MADE_ON].split(_BETWEEN)) if notes[_MADE_ON] else ()
+        made_on = tuple(notes[_MADE_ON].split(_BETWEEN)) if _MADE_ON in notes else ()
     except (KeyError, ValueError, UsageError):
         return None
     if created.tzinfo is None:

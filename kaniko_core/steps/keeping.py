@@ -183,8 +183,12 @@ class Keeper:
             return
         kept = CachedStep(made.key, layer, made.created, str(layer.contents), made_on)
         self._settle(step, kept)
+        if self._store is None:
+            return
         image = step_image(kept, text=made.text, platform=made.platform)
-        self._push(lambda store: store.put(made.key, image, known_in=made.known_in()))
+        # Not while it is pushed: this waits for other places, whose silence is not the store's.
+        known_in = made.known_in()
+        self._push(lambda store: store.put(made.key, image, known_in=known_in))
 
     def _settle(self, step: Future[CachedStep | None], result: CachedStep | None) -> None:
         with self._lock:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
-from kaniko_core.builder.finished import timed, without_empty
+import pytest
+
+from kaniko_core.builder.configure import scratch, start_stage
+from kaniko_core.builder.finished import squashed_history, timed, without_empty
+from kaniko_core.dockerfile.scope import Scope
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.layer import FileLayer, write_layer
+from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import History
 
 
@@ -67,3 +73,18 @@ def test_empty_layers_of_the_base_stay(tmp_path: Path) -> None:
     # The base's own history says nothing of its layers.
     assert layers == (base, full)
     assert [item.empty_layer for item in entries] == [False]
+
+
+@pytest.mark.parametrize(("empty", "expected"), [(False, [True, True, False]), (True, [True] * 3)])
+def test_instructions_with_one_layer_have_its_time_and_at_most_one_shows_it(
+    empty: bool, expected: list[bool]
+) -> None:
+    """Whether the layer was made or found, and whether it changes anything: nothing else may."""
+    entries = (entry("base"), entry("1"), entry(None, empty=True), entry("2"))
+    state = start_stage(scratch(Platform("linux", "amd64")), Scope())
+    state = replace(state, config=replace(state.config, history=entries))
+
+    history = squashed_history(state, 1, "made", empty=empty).config.history
+
+    assert [item.created for item in history] == ["base", "made", None, "made"]
+    assert [item.empty_layer for item in history] == [False, *expected]

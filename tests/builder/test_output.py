@@ -193,11 +193,13 @@ def test_tarball_never_takes_the_place_of_a_device_or_pipe(tmp_path: Path) -> No
 
 
 def test_layers_are_read_for_another_registry_and_for_files_only(tmp_path: Path) -> None:
-    def needs(given: OutputOptions) -> bool:
+    def readers(given: OutputOptions) -> int:
         with open_delivery(given, FakeRegistry(), silent) as delivery:
-            return delivery.needs_bytes_of(BASE)
+            return delivery.readers_of(BASE)
 
-    assert not needs(OutputOptions(destination=(ONE,)))
-    assert needs(OutputOptions(destination=(ONE, TWO)))
-    assert needs(options(tmp_path, tar_path=tmp_path / "image.tar"))
-    assert not needs(options(tmp_path))
+    assert readers(OutputOptions(destination=(ONE,))) == 0
+    assert readers(OutputOptions(destination=(ONE, TWO))) == 1
+    assert readers(options(tmp_path, tar_path=tmp_path / "image.tar")) == 1
+    assert readers(options(tmp_path)) == 0
+    both = options(tmp_path, tar_path=tmp_path / "a.tar", oci_layout_path=tmp_path / "layout")
+    assert readers(both) == 2

@@ -52,9 +52,15 @@ def made(
     )
 
 
-def entry(layer: FileLayer, key: str = KEY, *, created: datetime = CREATED) -> Image:
+def entry(
+    layer: FileLayer,
+    key: str = KEY,
+    *,
+    created: datetime = CREATED,
+    made_on: tuple[str, ...] = ("sha256:below", "sha256:beside"),
+) -> Image:
     """Return the image of a cache entry."""
-    step = CachedStep(key, layer, created, str(CONTENTS), ("sha256:below", "sha256:beside"))
+    step = CachedStep(key, layer, created, str(CONTENTS), made_on)
     return step_image(step, text="RUN echo hello > motd", platform=AMD64)
 
 

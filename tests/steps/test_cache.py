@@ -511,6 +511,26 @@ def test_packing_is_not_silence(new_cache: NewCache, tmp_path: Path, heard: Hear
     assert not heard.warnings
 
 
+def test_waiting_for_another_place_is_not_silence(
+    new_cache: NewCache, tmp_path: Path, heard: Heard
+) -> None:
+    """A blob that is on its way to the destination is mounted from there, however long it takes."""
+    store, there = Fake(), threading.Event()
+    cache = new_cache(store, silence=0.1)
+
+    def homes() -> tuple[Repository, ...]:
+        there.wait()
+        return ()
+
+    cache.keep(replace(made(packed(tmp_path)), known_in=homes))
+    timer = threading.Timer(1.2, there.set)
+    timer.start()
+    cache.finish()
+    timer.join()
+    assert store.put_keys == [KEY]
+    assert not heard.warnings
+
+
 def test_given_up_build_says_nothing_more(
     new_cache: NewCache, tmp_path: Path, heard: Heard
 ) -> None:

@@ -57,10 +57,11 @@ def test_step_comes_back_as_it_was(new_store: NewStore, tmp_path: Path) -> None:
     assert content(step) == layer.path.read_bytes()
 
 
-def test_made_on_nothing(store: StepStore, tmp_path: Path) -> None:
-    image = without_note(entry(packed(tmp_path)), "io.github.kaniko-py.cache.made-on", "")
-    store.put(KEY, image)
-    assert got(store).made_on == ()
+@pytest.mark.parametrize("made_on", [(), ("",), ("", "sha256:beside")])
+def test_made_on_nothing(store: StepStore, tmp_path: Path, made_on: tuple[str, ...]) -> None:
+    """What does not depend on the files below it has an empty text in the place of them."""
+    store.put(KEY, entry(packed(tmp_path), made_on=made_on))
+    assert got(store).made_on == made_on
 
 
 def test_zstd_stays_zstd(store: StepStore, tmp_path: Path) -> None:

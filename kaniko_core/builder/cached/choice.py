@@ -2,16 +2,20 @@
 
 A step is taken from the cache if what it was made on is what it will lie on. Where an earlier
 command has to run again, that is known only when it has: such a step is chosen for the time
-being, and all that it would need to be made anew is built beside it.
+being, and all that it would need to be made anew is built beside it. The same goes for a stage
+that cached steps have copied from: it is built if what they have seen of it may be another
+result of some command than the one that comes into the image beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from kaniko_core.builder.cached.keys import StageKeys, StepKey
 from kaniko_core.builder.cached.lineage import copied, grown
+from kaniko_core.builder.cached.sightings import Sightings, after_cached, doubtful
 from kaniko_core.builder.plan import Plan, StageBase, StagePlan
 from kaniko_core.builder.planner import named_in
 from kaniko_core.cache.key import Part, key_of
@@ -74,7 +78,8 @@ def choose(
     while True:
         walk = _Walk(plan, steps, starts, found, frozenset(wanted))
         walk.run()
-        missing = (walk.read | walk.disputed) - wanted
+        # What is doubtful can be told only when all that has to be built is among it.
+        missing = (walk.read | walk.disputed) - wanted or walk.unconfirmed
         if not missing:
             return walk.choice()
         wanted |= missing
@@ -87,6 +92,7 @@ class _Walk:
     Attributes:
         lineages: by stage, where all that it depends on is known.
         claims: by stage that is not wanted, what cached steps were made on of it.
+        sightings: by stage, what lies together in its tree.
         read: the stages that are needed by what is not surely cached.
     """
 
@@ -97,6 +103,7 @@ class _Walk:
     wanted: frozenset[int]
     lineages: dict[int, str | None] = field(default_factory=dict)
     claims: dict[int, set[str]] = field(default_factory=dict)
+    sightings: dict[int, Sightings] = field(default_factory=dict)
     read: set[int] = field(default_factory=set)
     chosen: dict[Place, CachedStep] = field(default_factory=dict)
     sure: set[Place] = field(default_factory=set)
@@ -106,6 +113,24 @@ class _Walk:
     def disputed(self) -> frozenset[int]:
         """The stages of which cached steps have seen different results."""
         return frozenset(number for number, claims in self.claims.items() if len(claims) > 1)
+
+    @property
+    def unconfirmed(self) -> frozenset[int]:
+        """The stages of which cached steps may have seen another result than the image has."""
+        commands: dict[int, frozenset[int]] = {}
+        lineages = dict(self.lineages)
+        for number in self.plan.order().static_order():
+            stage = self.plan.stages[number]
+            own = {number for at in self.steps[number] if is_command(stage.instructions, at)}
+            commands[number] = frozenset(own).union(*(commands[n] for n in stage.needs))
+            if number not in self.wanted:
+                lineages[number] = self._presumed(stage, lineages)
+        return frozenset(
+            number
+            for sightings in self.sightings.values()
+            for number in doubtful(sightings, self.wanted, commands)
+            if self.claims[number] != {lineages[number]}
+        )
 
     def run(self) -> None:
         for number in self.plan.order().static_order():
@@ -124,19 +149,52 @@ class _Walk:
     def _stage(self, stage: StagePlan) -> str | None:
         number = stage.stage.number
         lineage: str | None = self.starts[number]
+        sightings: Sightings = ()
         if isinstance(stage.base, StageBase):
             self.read.add(stage.base.number)
             lineage = self.lineages.get(stage.base.number)
+            sightings = self._seen_in({stage.base.number})
         for position, step in self.steps[number].items():
             place = number, position
             command = is_command(stage.instructions, position)
             cached = self.found(step)
             if cached is not None and not self._take(place, step, cached, lineage):
                 self.refused.add(place)
-                cached = None
-            if place not in self.sure:
+            origins = self._seen_in(step.stages)
+            if place in self.sure:
+                sightings = after_cached(sightings, step, origins)
+            else:
+                cached = None  # it may have to be made anew, and become another
                 self.read |= step.stages
+                sightings = tuple(dict.fromkeys((*sightings, *origins)))
             lineage = self._after(step, lineage, cached, is_command=command)
+        self.sightings[number] = sightings
+        return lineage
+
+    def _seen_in(self, stages: Collection[int]) -> Sightings:
+        """Return what lies in the trees of *stages*, as far as they are wanted, and themselves."""
+        inner = (self.sightings.get(number, ()) for number in stages)
+        return (*chain.from_iterable(inner), *(frozenset({number}) for number in stages))
+
+    def _presumed(self, stage: StagePlan, known: Mapping[int, str | None]) -> str | None:
+        """Return the lineage of a stage that is not wanted; None where its commands would run.
+
+        *known* has those of the stages that it needs.
+        """
+        lineage: str | None = self.starts[stage.stage.number]
+        if isinstance(stage.base, StageBase):
+            lineage = known.get(stage.base.number)
+        for position, step in self.steps[stage.stage.number].items():
+            origins = [known.get(number) for number in sorted(step.stages)]
+            if lineage is None:
+                return None
+            if not is_command(stage.instructions, position):
+                lineage = _after_copy(step, lineage, origins)
+                continue
+            cached = self.found(step)
+            if cached is None or None in origins or not fits(step, cached, [lineage, *origins]):
+                return None
+            lineage = grown(lineage, cached.contents)
         return lineage
 
     def _take(self, place: Place, step: StepKey, cached: CachedStep, lineage: str | None) -> bool:
@@ -161,11 +219,13 @@ class _Walk:
             return None
         if is_command:
             return None if cached is None else grown(lineage, cached.contents)
-        origins = dict(zip(sorted(step.stages), cached.made_on[1:] if cached else (), strict=False))
-        known = [self.lineages.get(number) or origins.get(number) for number in sorted(step.stages)]
-        if any(origin is None for origin in known):
-            return None
-        return grown(lineage, copied(step.key, [origin or "" for origin in known]))
+        claims = dict(zip(sorted(step.stages), cached.made_on[1:] if cached else (), strict=False))
+        # A claim is as good as a result only where nobody makes another.
+        origins = [
+            (self.lineages if number in self.wanted else claims).get(number)
+            for number in sorted(step.stages)
+        ]
+        return _after_copy(step, lineage, origins)
 
     def _reduced(self, stage: StagePlan) -> StagePlan:
         """Return *stage* without what is only needed to make what is cached."""
@@ -177,6 +237,12 @@ class _Walk:
         names = {name.lower() for instruction in made for name in named_in(instruction)}
         origins = {name: origin for name, origin in stage.origins.items() if name in names}
         return replace(stage, origins=origins, reused=frozenset(reused))
+
+
+def _after_copy(step: StepKey, lineage: str, origins: Sequence[str | None]) -> str | None:
+    """Return *lineage* after a copy; None where one of its *origins* is not known."""
+    known = [origin for origin in origins if origin is not None]
+    return grown(lineage, copied(step.key, known)) if len(known) == len(origins) else None
 
 
 def fits(step: StepKey, cached: CachedStep, there: list[str | None]) -> bool:

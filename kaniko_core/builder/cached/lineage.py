@@ -32,10 +32,16 @@ def copied(key: str, origins: Sequence[str]) -> str:
 
 
 class Lineage:
-    """A lineage that is known when the layers below are packed; safe between threads."""
+    """A lineage that is known when the layers below are packed; safe between threads.
 
-    def __init__(self, compute: Callable[[], str]) -> None:
+    Args:
+        compute: returns it; this may wait.
+        below: the one that *compute* asks first, if any.
+    """
+
+    def __init__(self, compute: Callable[[], str], below: Lineage | None = None) -> None:
         self._compute = compute
+        self._below = below
         self._known: str | None = None
         self._lock = threading.Lock()
 
@@ -46,6 +52,18 @@ class Lineage:
             Unsound: nobody can say it.
             KanikoError: the layer could not be packed.
         """
+        # From the bottom up: each asks the one below it, and a stage of many cached steps
+        # would go deeper than Python does.
+        unknown: list[Lineage] = []
+        below = self._below
+        while below is not None and below._known is None:
+            unknown.append(below)
+            below = below._below
+        while unknown:
+            unknown.pop()._digest()
+        return self._digest()
+
+    def _digest(self) -> str:
         with self._lock:
             if self._known is None:
                 self._known = self._compute()
@@ -53,11 +71,11 @@ class Lineage:
 
     def after(self, made: str) -> Lineage:
         """Return the lineage after a step whose result is known."""
-        return Lineage(lambda: grown(self.digest(), made))
+        return Lineage(lambda: grown(self.digest(), made), self)
 
     def after_command(self, layer: Future[FileLayer]) -> Lineage:
         """Return the lineage after a command, whose *layer* is being packed."""
-        return Lineage(lambda: grown(self.digest(), str(layer.result().contents)))
+        return Lineage(lambda: grown(self.digest(), str(layer.result().contents)), self)
 
     def after_copy(
         self, key: str, origins: Sequence[Lineage], sound: Callable[[], bool] = lambda: True
@@ -72,4 +90,4 @@ class Lineage:
                 raise Unsound("files were changed while they were copied")
             return grown(self.digest(), copied(key, [origin.digest() for origin in origins]))
 
-        return Lineage(compute)
+        return Lineage(compute, self)

@@ -238,7 +238,8 @@ def _marks(parts: Iterable[Part]) -> Marks:
 def _mark(*values: str | bytes) -> str:
     state = hashlib.blake2b(digest_size=_MARK_BYTES)
     for value in values:
-        data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+        # As for keys: what is JSON elsewhere may have lone surrogates.
+        data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
         state.update(len(data).to_bytes(8, "big"))
         state.update(data)
     return state.hexdigest()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from kaniko_core.builder.cached.choice import (
     WHOLE,
@@ -70,12 +72,17 @@ class Reuse:
             for position, step in steps.items()
             if _is_cached(options, plan.stages[number].instructions, position)
         }
+        times = Counter(step.key for steps in self.steps.values() for step in steps.values())
+        self._turns = {key: threading.Lock() for key in self._kept if times[key] > 1}
+        self._made: dict[str, Callable[[], CachedStep]] = {}
 
     def chosen(self) -> Reused:
         """Ask the cache for everything that it was not asked for yet, and choose.
 
         Where nothing changed, this is all that a build does.
         """
+        # What an attempt before this one made is among it, unless that was in vain.
+        self._made.clear()
         self.cache.look_up(sorted(self._kept))
         return Reused(self, choose(self.plan, self.steps, self._starts, self.found))
 
@@ -86,6 +93,28 @@ class Reuse:
     def found(self, step: StepKey) -> CachedStep | None:
         """Return what the cache has of *step*."""
         return self.cache.found(step.key) if self.is_kept(step) else None
+
+    def turn(self, step: StepKey) -> AbstractContextManager[object]:
+        """Wait until no other stage is at the same step: what one makes, the others take.
+
+        Done twice, a command could give two results, of which one would be cached and the other
+        be in the image.
+        """
+        return self._turns.get(step.key, nullcontext())
+
+    def note(self, step: StepKey, made: Callable[[], CachedStep]) -> None:
+        """Remember what this build makes of *step*, for those who are at it next."""
+        if step.key in self._turns:
+            self._made[step.key] = made
+
+    def made(self, step: StepKey) -> CachedStep | None:
+        """Return what this build has made of *step* in another place, once it is packed.
+
+        Raises:
+            Unsound: nobody can say what it was made on.
+        """
+        made = self._made.get(step.key)
+        return None if made is None else made()
 
     def warn_of_changes(self) -> None:
         """Say once why some of what is built cannot be cached."""
@@ -209,13 +238,16 @@ class Reused:
         )
 
     def taken(self, step: Step, source: Source) -> CachedStep | None:
-        """Return what *step* made earlier, if that goes with what is there now."""
+        """Return what *step* made earlier, or another like it, if that goes with what is there."""
         cached = self.choice.steps.get(step.place)
-        if cached is None or step.place in self.choice.sure:
+        if step.place in self.choice.sure:
             return cached
         with suppress(Unsound):
-            if fits(step.key, cached, step.there()):
+            cached = self.reuse.made(step.key) or cached
+            if cached is None or fits(step.key, cached, step.there()):
                 return cached
+        if cached is None:
+            return None
         self.reuse.progress(
             Noted(
                 f"{source.path}:{source.line}: what is cached was made on other files than a "
@@ -228,6 +260,7 @@ class Reused:
         """Put what *step* made into the cache, in the background."""
         if not step.is_kept:
             return
+        self.reuse.note(step.key, partial(step.cached, made))
         self.reuse.cache.keep(
             MadeStep(
                 key=step.key.key,

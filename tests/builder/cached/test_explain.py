@@ -256,6 +256,7 @@ def test_content_that_looks_like_fields_is_not_lost() -> None:
     [
         (Part("argument", "VERSION", "2"), "argument VERSION changed"),
         (Part("variable", "PATH", "2"), "variable PATH changed"),
+        (Part("variable", "OF_JSON", "\ud800"), "variable OF_JSON changed"),
         (Part("stage", "build", "2"), "stage build changed"),
         (Part("image", "busybox:1", "2"), "image busybox:1 is another one"),
         (Part("platform", "", "2"), "the platform changed"),

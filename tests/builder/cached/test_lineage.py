@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -52,3 +53,11 @@ def test_nothing_is_waited_for_before_somebody_asks() -> None:
 
     with pytest.raises(ContentError):
         lineage.digest()
+
+
+def test_a_lineage_may_be_longer_than_python_recurses() -> None:
+    lineage = Lineage(lambda: "start")
+    for number in range(sys.getrecursionlimit()):
+        lineage = lineage.after_copy(f"copy {number}", ()).after(f"command {number}")
+
+    assert len(lineage.digest()) == 64
