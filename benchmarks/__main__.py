@@ -79,10 +79,14 @@ class Bench:
             self._measured(commands)
         if scenario.start is Start.PULLED:
             self._measured(peer.pull(base))
+        build = peer.build
+        if scenario.start is Start.BUILT:
+            build = peer.rebuild
+            self._measured(build(context, base, self._destination()))
         # What was written for the start must not be flushed to disk during the measurement.
         os.sync()
         destination = self._destination()
-        return self._measured(peer.build(context, base, destination)), destination
+        return self._measured(build(context, base, destination)), destination
 
     def _destination(self) -> str:
         """Name a repository that holds nothing yet, so that every layer must be pushed."""

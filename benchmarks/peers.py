@@ -51,6 +51,9 @@ class Peer(Protocol):
     def build(self, context: Path, base: str, destination: str) -> Commands:
         """Return the commands that build *context* on *base* and push it."""
 
+    def rebuild(self, context: Path, base: str, destination: str) -> Commands:
+        """Return those that do it and keep what each step made, and use what was kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ours:
@@ -80,13 +83,20 @@ class Ours:
 
     def build(self, context: Path, base: str, destination: str) -> Commands:
         """Run the executor, with the cache that the warmer may have filled."""
+        return [[*self._executor(context, base, destination), "--cache-run-layers=false"]]
+
+    def rebuild(self, context: Path, base: str, destination: str) -> Commands:
+        """Run the executor, with the layers of steps in a repository of the same registry."""
+        place = f"{destination.split('/', maxsplit=1)[0]}/cache/layers"
+        command = self._executor(context, base, destination)
+        return [[*command, "--cache-repo", place, "--cache-copy-layers"]]
+
+    def _executor(self, context: Path, base: str, destination: str) -> list[str]:
         return [
-            [
-                *(sys.executable, "-m", "kaniko_executor", "--context", str(context)),
-                *("--build-arg", f"BASE={base}", "--destination", destination),
-                *("--cache", "--cache-dir", str(self.directory / "cache")),
-                *("--kaniko-dir", str(self.directory / "work"), "--insecure", "--insecure-pull"),
-            ]
+            *(sys.executable, "-m", "kaniko_executor", "--context", str(context)),
+            *("--build-arg", f"BASE={base}", "--destination", destination),
+            *("--cache", "--cache-dir", str(self.directory / "cache")),
+            *("--kaniko-dir", str(self.directory / "work"), "--insecure", "--insecure-pull"),
         ]
 
 
@@ -119,8 +129,15 @@ class BuildahPeer:
 
     def build(self, context: Path, base: str, destination: str) -> Commands:
         """Build, then push: two commands, for the first cannot push."""
+        return self._built(context, base, destination, layers=self.layers)
+
+    def rebuild(self, context: Path, base: str, destination: str) -> Commands:
+        """Do the same with a layer for each instruction: those it finds in its storage again."""
+        return self._built(context, base, destination, layers=True)
+
+    def _built(self, context: Path, base: str, destination: str, *, layers: bool) -> Commands:
         run = Buildah(self.directory).command
-        flags = ("--isolation=chroot", "--tls-verify=false", f"--layers={self.layers}".lower())
+        flags = ("--isolation=chroot", "--tls-verify=false", f"--layers={layers}".lower())
         return [
             run("bud", *flags, "--build-arg", f"BASE={base}", "-t", destination, context),
             run("push", "--quiet", "--tls-verify=false", destination),
@@ -129,10 +146,11 @@ class BuildahPeer:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A builder that a TOML file describes: ``name``, ``warm``, ``pull`` and ``build``.
+    """A builder that a TOML file describes: ``name``, ``warm``, ``pull``, ``build``, ``rebuild``.
 
     All but the name are lists of command lines (lists of strings), in which
     ``{base}``, ``{context}``, ``{destination}`` and ``{directory}`` are filled in.
+    Without ``rebuild``, ``build`` is run for it.
     """
 
     name: str
@@ -140,14 +158,15 @@ class Described:
     _warm: Commands
     _pull: Commands
     _build: Commands
+    _rebuild: Commands
 
     @classmethod
     def read(cls, path: Path, directory: Path) -> Described:
         """Read the description at *path*; the builder may keep its files in *directory*."""
         text = tomllib.loads(path.read_text())
-        return cls(
-            text["name"], directory, text.get("warm", []), text.get("pull", []), text["build"]
-        )
+        build = text["build"]
+        more = (text.get("warm", []), text.get("pull", []), build, text.get("rebuild", build))
+        return cls(text["name"], directory, *more)
 
     def empty(self) -> None:
         """Remove its directory."""
@@ -166,6 +185,11 @@ class Described:
         """Fill in the commands for building."""
         values = {"base": base, "context": str(context), "destination": destination}
         return self._filled(self._build, values)
+
+    def rebuild(self, context: Path, base: str, destination: str) -> Commands:
+        """Fill in the commands for building with what was kept."""
+        values = {"base": base, "context": str(context), "destination": destination}
+        return self._filled(self._rebuild, values)
 
     def _filled(self, commands: Commands, values: Mapping[str, str]) -> Commands:
         known = {**values, "directory": str(self.directory)}

@@ -22,6 +22,7 @@ class Start(Enum):
     COLD = "nothing"
     WARMED = "the base image as a file"
     PULLED = "the base image, fetched and unpacked"
+    BUILT = "all that a builder keeps of the same build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +112,17 @@ SCENARIOS = (
         images.large_layout,
         _dockerfile("RUN echo one > /one"),
         Start.PULLED,
+    ),
+    Scenario(
+        "rebuild",
+        "large base, the same build again: every step is cached; another repository",
+        images.large_layout,
+        _dockerfile(
+            "RUN echo one > /one",
+            "WORKDIR /app",
+            "COPY Dockerfile .",
+            "RUN mkdir many && cd many && touch $(seq 1000)",
+        ),
+        Start.BUILT,
     ),
 )

@@ -19,6 +19,17 @@ from integration.container import Container, running_container
 from integration.kaniko_images import KanikoImages, kaniko_images
 from integration.programs import Build, Programs
 from integration.readers import Buildah, Podman
+from integration.rebuilds import (
+    MODES,
+    PLACES,
+    InDirectory,
+    InLayout,
+    InRegistry,
+    Place,
+    Rebuild,
+    in_place,
+    in_sandbox,
+)
 from integration.world import (
     Passwords,
     Registry,
@@ -144,3 +155,46 @@ def build(programs: Programs, tmp_path: Path, destination: str) -> Build:
     context = tmp_path / "context"
     context.mkdir()
     return Build(programs, context, destination)
+
+
+@pytest.fixture(params=PLACES)
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, make_registry: Callable[..., Registry]
+) -> Place:
+    """Where cached layers are: each kind of place in turn, and the test's own."""
+    match request.param:
+        case "registry":
+            return InRegistry(make_registry())
+        case "layout":
+            return InLayout(tmp_path / "layers")
+        case _:
+            return InDirectory(tmp_path / "layers")
+
+
+@pytest.fixture(params=MODES)
+def mode(request: pytest.FixtureRequest) -> str:
+    """How commands run: in a sandbox on this machine, and in place in a container."""
+    return str(request.param)
+
+
+@pytest.fixture
+def make_rebuild(
+    request: pytest.FixtureRequest, programs: Programs, tmp_path: Path, destination: str
+) -> Callable[..., Rebuild]:
+    """Make what builds with the layer cache: ``make_rebuild(place, mode)``."""
+
+    def make(place: Place | None, mode: str = "sandbox") -> Rebuild:
+        """Build the test's context; builds of both modes push to the same image."""
+        (tmp_path / "context").mkdir(exist_ok=True)
+        if mode == "sandbox":
+            return Rebuild(in_sandbox(programs), tmp_path, destination, place)
+        container = request.getfixturevalue("container")
+        return Rebuild(in_place(container), tmp_path, destination, place)
+
+    return make
+
+
+@pytest.fixture
+def rebuild(make_rebuild: Callable[..., Rebuild], tmp_path: Path) -> Rebuild:
+    """What builds in a sandbox and keeps layers in a directory, where neither matters."""
+    return make_rebuild(InDirectory(tmp_path / "layers"))
