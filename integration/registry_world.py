@@ -46,12 +46,14 @@ class TokenService:
 
     Attributes:
         seconds: how long the tokens live.
+        rights: what its user may do.
         granted: the scopes of each token given, in order.
     """
 
     user: str
     password: str
     seconds: float = 300.0
+    rights: frozenset[str] = frozenset({"pull", "push"})
     granted: list[tuple[str, ...]] = field(default_factory=list)
     key: rsa.RSAPrivateKey = field(
         default_factory=lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -84,7 +86,7 @@ class TokenService:
         access: list[dict[str, object]] = []
         for scope in scopes:
             kind, name, actions = scope.split(":")
-            allowed = set(actions.split(",")) & ({"pull", "push"} if authorization else {"pull"})
+            allowed = set(actions.split(",")) & (self.rights if authorization else {"pull"})
             access.append({"type": kind, "name": name, "actions": sorted(allowed)})
         self.granted.append(tuple(scopes))
         return self._signed(access)
@@ -114,8 +116,13 @@ def _encoded(data: bytes) -> bytes:
 
 
 @contextmanager
-def token_registry(directory: Path, service: TokenService) -> Iterator[str]:
-    """Run a registry that trusts *service*, and the service; yield the registry's address."""
+def token_registry(
+    directory: Path, service: TokenService, *, realm: str | None = None
+) -> Iterator[str]:
+    """Run a registry that trusts *service*, and the service; yield the registry's address.
+
+    With *realm* the registry names another place for tokens, which has them from *service*.
+    """
     directory.mkdir(parents=True)
     service.certify(directory / "issuer.pem")
     with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
@@ -123,7 +130,7 @@ def token_registry(directory: Path, service: TokenService) -> Iterator[str]:
         server.service = service  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        realm = f"http://127.0.0.1:{server.server_address[1]}/token"
+        realm = realm or f"http://127.0.0.1:{server.server_address[1]}/token"
         configuration = directory / "config.yml"
         configuration.write_text(
             _CONFIGURATION.format(directory=directory, realm=realm, service=SERVICE, issuer=ISSUER)

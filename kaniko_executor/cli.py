@@ -20,6 +20,7 @@ from kaniko_core.options import (
     RegistryOptions,
 )
 from kaniko_core.progress import Progress
+from kaniko_executor.login import login, logout
 
 if TYPE_CHECKING:
     from kaniko_core.builder.check import CheckReport
@@ -83,7 +84,7 @@ def application(build: Callable[..., None] = _build) -> typer.Typer:
         add_completion=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
-        subcommand_metavar="[version]",
+        subcommand_metavar="[login|logout|version]",
     )
 
     @app.callback(invoke_without_command=True)
@@ -110,6 +111,9 @@ def application(build: Callable[..., None] = _build) -> typer.Typer:
             output.require_destination()
             with console(log) as progress:
                 build(building, output, cache, registry, layers, progress=progress)
+
+    app.command()(login)
+    app.command()(logout)
 
     @app.command()
     def version() -> None:

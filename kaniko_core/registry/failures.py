@@ -76,7 +76,8 @@ def refusal(answer: Answer, attempt: Attempt) -> RegistryError:
     if words:
         message += f" ({words})"
     if status in (401, 403):
-        return Unauthorized(message, status=status, code=code, hint=_login_hint(status, attempt))
+        login = _login_hint(attempt, lacks_rights=_lacks_rights(answer))
+        return Unauthorized(message, status=status, code=code, hint=login)
     temporary = attempt.push and code in _RESEND
     if status == 404:
         hint = _missing_hint(attempt)
@@ -114,13 +115,25 @@ _HINTS = {
 }
 
 
-def _login_hint(status: int, attempt: Attempt) -> str:
+def _lacks_rights(answer: Answer) -> bool:
+    """Whether the registry knows who asks, and that this is not allowed.
+
+    Source: RFC 6750 section 3.1, the parameter ``error`` of the challenge.
+    """
+    challenge = answer.headers.get("www-authenticate", "")
+    return answer.status == 403 or 'error="insufficient_scope"' in challenge
+
+
+def _login_hint(attempt: Attempt, *, lacks_rights: bool) -> str:
     registry, path = attempt.repository.registry, attempt.repository.path
     action = "push to" if attempt.push else "pull from"
-    if attempt.logged_in:
-        hint = f"the credentials that were found may be wrong, or may not {action} {path}"
-        if status == 401:
-            hint += " (or they have expired)"
+    if attempt.logged_in and lacks_rights:
+        hint = f"the credentials that were found are not for an account that may {action} {path}"
+    elif attempt.logged_in:
+        hint = (
+            f"the credentials that were found may be wrong, or may not {action} {path} "
+            "(or they have expired)"
+        )
     else:
         hint = f"log in with an account that may {action} {path}"
     if registry == DOCKER_HUB and not attempt.push:

@@ -18,8 +18,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from kaniko_core.errors import RegistryError, Unauthorized
 from kaniko_core.oci.reference import Repository
-from kaniko_core.registry.auth import Credentials, Keychain
 from kaniko_core.registry.challenges import Challenge
+from kaniko_core.registry.credentials import Credentials, Keychain
 from kaniko_core.registry.failures import BUSY, Answer, Attempt, refusal
 from kaniko_core.registry.realms import check_realm
 
@@ -27,7 +27,6 @@ _CLIENT_ID = "kaniko-py"
 # Seconds. The first is the specification's for a token that does not say; tokens are renewed
 # earlier by a fifth of their life, at most by the second.
 _DEFAULT_LIFE, _LONGEST_MARGIN = 60.0, 30.0
-_FOREVER = float("inf")
 
 # Sends one request to a token service: method, URL, headers, body.
 Exchange = Callable[[str, str, Mapping[str, str], bytes | None], Answer]
@@ -135,10 +134,10 @@ class Authorizer:
     def _new_header(self, access: Access, challenge: Challenge) -> _Header | None:
         credentials = self._keychain.look_up(access.repository).credentials
         if credentials is not None and credentials.registry_token:
-            return _Header(f"Bearer {credentials.registry_token}", _FOREVER)
+            return _Header(f"Bearer {credentials.registry_token}", credentials.expires)
         if challenge.scheme == "basic":
             basic = credentials.basic if credentials else None
-            return _Header(basic, _FOREVER) if basic else None
+            return _Header(basic, credentials.expires) if credentials and basic else None
         return self._token(access, challenge, credentials)
 
     def _token(
@@ -161,7 +160,9 @@ class Authorizer:
         return _Header(f"Bearer {token}", started + life - margin)
 
     def _refused(self, answer: Answer, access: Access) -> RegistryError:
-        doing = f"get a token for {access.repository}"
+        registry = access.repository.registry
+        # Without a scope it is the credentials themselves that are tried.
+        doing = f"get a token for {access.repository}" if access.scopes else f"log in to {registry}"
         error = refusal(answer, self.attempt(access, doing, push=False))
         if answer.status in (401, 403) or answer.status in BUSY:
             return error

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import traceback
 from pathlib import Path
 
 import pytest
 
 from kaniko_core.errors import UsageError
+from kaniko_core.home import MARKER
 from kaniko_core.oci.reference import Reference, Repository
-from kaniko_core.registry.auth import Credentials, DockerKeychain, Lookup
+from kaniko_core.registry.auth import Credentials, DockerKeychain, Lookup, config_files
 
 HUB = Reference.parse("debian").repository
 TEAM = Repository("quay.io", "team/app")
@@ -117,15 +119,31 @@ def test_sources_are_asked_in_order(tmp_path: Path) -> None:
         str(home / ".docker" / "config.json"),
         str(tmp_path / "auth.json"),
         str(runtime / "containers" / "auth.json"),
+        str(home / ".config" / "containers" / "auth.json"),
+        "$KANIKO_E_IO_USER",
     ]
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CONFIG_HOME"])
+def test_podmans_file_below_the_home_directory(tmp_path: Path, variable: str) -> None:
+    directory = tmp_path / ".config" if variable == "HOME" else tmp_path
+    (directory / "containers").mkdir(parents=True)
+    content = json.dumps({"auths": {"quay.io/team": auth("me")}})
+    (directory / "containers" / "auth.json").write_text(content)
+
+    assert user(DockerKeychain({variable: str(tmp_path)}).look_up(TEAM)) == "me"
 
 
 def test_nothing_there_is_no_error(tmp_path: Path) -> None:
     found = DockerKeychain({"HOME": str(tmp_path)}).look_up(TEAM)
 
     assert found.credentials is None
-    assert found.sources == (f"{tmp_path}/.docker/config.json (not there)",)
-    assert DockerKeychain({}).look_up(TEAM) == Lookup(None)
+    assert found.sources == (
+        f"{tmp_path}/.docker/config.json (not there)",
+        f"{tmp_path}/.config/containers/auth.json (not there)",
+        "$KANIKO_QUAY_IO_USER (not set)",
+    )
+    assert DockerKeychain({}, helpers=()).look_up(TEAM) == Lookup(None)
 
 
 def test_unreadable_file_is_a_source_without_entries(tmp_path: Path) -> None:
@@ -133,7 +151,8 @@ def test_unreadable_file_is_a_source_without_entries(tmp_path: Path) -> None:
 
     found = DockerKeychain({"DOCKER_CONFIG": str(tmp_path)}).look_up(TEAM)
 
-    assert found == Lookup(None, (f"{tmp_path}/config.json (Is a directory)",))
+    assert found.credentials is None
+    assert found.sources[0] == f"{tmp_path}/config.json (Is a directory)"
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "\x00\x01", "null"])
@@ -150,6 +169,26 @@ def test_damaged_entry_is_named_without_its_value(tmp_path: Path, value: str) ->
         look_up(tmp_path, {"auths": {"quay.io": {"auth": value}}}, TEAM)
 
     assert value not in str(caught.value)
+
+
+def test_files_that_are_read_late_are_known() -> None:
+    """A build in place keeps them where they are."""
+    env = {
+        "DOCKER_CONFIG": "/docker",
+        "REGISTRY_AUTH_FILE": "/podman.json",
+        "XDG_RUNTIME_DIR": "/run/me",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/aws/token",
+        "AZURE_FEDERATED_TOKEN_FILE": "/azure/token",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/google/key.json",
+    }
+    assert set(map(str, config_files(env))) == {
+        "/docker/config.json",
+        "/podman.json",
+        "/run/me/containers/auth.json",
+        "/aws/token",
+        "/azure/token",
+        "/google/key.json",
+    }
 
 
 # --- helpers ------------------------------------------------------------------------------
@@ -201,7 +240,47 @@ def test_helper_may_know_nothing(tmp_path: Path) -> None:
     script = "echo 'credentials not found in native keychain'; exit 1\n"
     path = helper(tmp_path, "s", script)
 
-    assert look_up(tmp_path, {"credsStore": "s"}, TEAM, PATH=path).credentials is None
+    found = look_up(tmp_path, {"credsStore": "s"}, TEAM, PATH=path)
+
+    assert found.credentials is None
+    assert found.sources[0] == f"{tmp_path}/config.json (credential helper s knows none)"
+
+
+def test_registrys_own_helper_that_knows_nothing_is_not_the_last(tmp_path: Path) -> None:
+    script = "echo 'credentials not found in native keychain'; exit 1\n"
+    path = helper(tmp_path, "s", script)
+    config = {"credHelpers": {"quay.io": "s"}, "auths": {"quay.io": auth("me")}}
+
+    found = look_up(tmp_path, config, TEAM, PATH=path)
+
+    assert user(found) == "me"
+    assert found.sources == (
+        f"{tmp_path}/config.json (credential helper s knows none)",
+        f"{tmp_path}/config.json (entry quay.io)",
+    )
+
+
+def test_helper_beside_our_own_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In our images there is nothing on PATH that a build could not replace."""
+    helper(tmp_path, "mine", ANSWER)
+    (tmp_path / MARKER).touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+
+    found = look_up(tmp_path, {"credsStore": "mine"}, TEAM, PATH="/usr/bin:/bin")
+
+    assert found.credentials == Credentials("me", "secret")
+
+
+def test_files_that_are_renewed_are_read_again(tmp_path: Path) -> None:
+    """Kubernetes replaces a secret while the pod that has it mounted is running."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"auths": {"quay.io": auth("before")}}))
+    keychain = DockerKeychain({"DOCKER_CONFIG": str(tmp_path)})
+    assert user(keychain.look_up(TEAM)) == "before"
+
+    config.write_text(json.dumps({"auths": {"quay.io": auth("after")}}))
+
+    assert user(keychain.look_up(TEAM)) == "after"
 
 
 @pytest.mark.parametrize(

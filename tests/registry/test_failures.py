@@ -98,3 +98,20 @@ def test_registry_decides_how_long_to_wait_within_reason() -> None:
     assert pacing.pause(busy(3600.0), 0) == 60.0
     assert pacing.pause(busy(0.0), 5) == 0.0
     assert pacing.pause(busy(0.01), 0) >= 0.25
+
+
+def test_registry_that_wants_to_be_left_alone_for_long_is() -> None:
+    pacing = Pacing(retries=4)
+
+    assert [pacing.gives_up(n, busy(120.0)) for n in (0, 2, 3)] == [False, False, True]
+    assert pacing.gives_up(0, busy(3600.0))
+    assert not pacing.gives_up(0, busy(None))
+
+
+def test_where_somebody_else_can_be_asked_nobody_is_waited_for() -> None:
+    brief = Pacing(retries=4).brief
+
+    assert not brief.gives_up(0, busy(1.0))
+    assert brief.gives_up(0, busy(60.0))
+    assert brief.gives_up(1)
+    assert Pacing(retries=0).brief.gives_up(0)
