@@ -9,8 +9,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 # Base images and namespaces need root; without sudo, what needs root is skipped, saying so.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || command -v sudo || true)
-# Two processes: the tests wait more for other programs than they compute.
-WORKERS ?= 2
+# More than the processors of small machines: the tests wait more for other programs than they compute.
+WORKERS ?= 3
 RUNS ?= 3
 
 .PHONY: help

@@ -48,7 +48,10 @@ def warm(
     from kaniko_core.registry.client import Registry
 
     wanted = warm.wanted_images(warming)
-    with console(log) as progress, Registry(registry, push=False, progress=progress) as pull:
+    with (
+        console(log) as progress,
+        Registry(registry, progress=progress, spool=cache.cache_dir) as pull,
+    ):
         warmed = warm.warm(wanted, cache=cache, pull=pull, force=warming.force, progress=progress)
         if warming.unpack:
             warm.unpack(warmed, cache=cache, progress=progress)

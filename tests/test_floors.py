@@ -34,14 +34,14 @@ FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # Module or call, and the only places that may use it; "" is the programs.
 HOMES = {
     "ctypes": {"linux.py"},
-    "subprocess": {"sandbox/", "registry/auth.py", "remote/"},
+    "subprocess": {"sandbox/", "registry/helpers.py", "remote/"},
     "httpx": {"registry/"},
     "oras": {"registry/"},
     "dockerfile_parse": {"dockerfile/"},
     "filelock": {"cache/", "rootfs/store.py", "builder/workspace.py"},
     "rich": {"console/live.py"},
     "typer": {"cli/", ""},
-    "os.environ": {"cli/", "registry/auth.py", ""},
+    "os.environ": {"cli/", "registry/auth.py", "registry/helpers.py", ""},
     "os.environb": set(),
     "os.getenv": set(),
     "os.fork": {"sandbox/"},
@@ -54,7 +54,10 @@ HOMES = {
 }
 
 # Too slow to be paid by a program that only shows its help, or finds everything warm.
-HEAVY = {"httpx", "oras", "requests", "rich", "isal", "dockerfile_parse", "backports"}
+HEAVY = {
+    *("httpx", "oras", "requests", "rich", "isal", "dockerfile_parse", "backports"),
+    *("botocore", "google"),
+}
 HEAVY_AT_THE_TOP = {"registry/transport.py", "registry/conversation.py", "console/live.py"}
 
 LONGEST_MODULE = 400  # lines

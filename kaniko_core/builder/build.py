@@ -62,7 +62,8 @@ def build(
         plan = project.plan()
         _note(project, build, progress)
         refuse_forbidden(plan, build.allow)
-        pull = stack.enter_context(Registry(registry, push=False, progress=progress))
+        spool = workspace.directory
+        pull = stack.enter_context(Registry(registry, progress=progress, spool=spool))
         push = stack.enter_context(Registry(registry, push=True, progress=progress))
         delivery = stack.enter_context(open_delivery(output, push, progress))
         on_disk = ImageCache(cache) if build.cache else None

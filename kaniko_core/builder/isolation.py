@@ -240,6 +240,8 @@ def protected_paths(
     """Return every path of this machine that the options name: what a build needs to its end."""
     found = [*config_files(), *([cache.cache_dir] if build.cache else [])]
     found += [Path(text) for _, text in registry.registry_certificate]
+    for own in registry.registry_client_cert:
+        found += [Path(own.certificate), Path(own.key)]
     found += [Path(secret.path) for secret in build.secret if secret.path is not None]
     found += [path for agent in build.ssh for path in agent.paths]
     for name, value in build.build_context:

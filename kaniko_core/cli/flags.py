@@ -35,10 +35,11 @@ _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 
 @dataclass(frozen=True, slots=True)
 class _Variable:
-    """An environment variable that stands for a flag, or beats it."""
+    """An environment variable that stands for a flag, beats it, or adds to it."""
 
     name: str
     overrides: bool = False
+    adds: bool = False
 
 
 # By field. Go kaniko lets KANIKO_NO_PUSH win over the flag, and the flag over all others.
@@ -48,6 +49,8 @@ _ENVIRONMENT = {
     "cleanup": _Variable("KANIKO_CLEANUP"),
     "pre_cleanup": _Variable("KANIKO_PRE_CLEANUP"),
     "preserve_context": _Variable("KANIKO_PRESERVE_CONTEXT"),
+    "registry_mirror": _Variable("KANIKO_REGISTRY_MIRROR", adds=True),
+    "registry_map": _Variable("KANIKO_REGISTRY_MAP", adds=True),
 }
 
 
@@ -108,12 +111,20 @@ class _Option:
         Raises:
             UsageError: it cannot be used; the message names the flag, or the variable.
         """
-        source = self.spelling
         variable = _ENVIRONMENT.get(self.name)
-        if variable is not None and (variable.overrides or given is None):
-            # An empty variable counts as one that is not there.
-            set_to = os.environ.get(variable.name)
-            source, given = (variable.name, set_to) if set_to else (source, given)
+        # An empty variable counts as one that is not there.
+        set_to = os.environ.get(variable.name) if variable else None
+        if variable is None or not set_to:
+            return self._parsed(self.spelling, given)
+        if variable.adds:
+            added = self._parsed(variable.name, [set_to])
+            return (*self._parsed(self.spelling, given), *added)
+        if variable.overrides or given is None:
+            return self._parsed(variable.name, set_to)
+        return self._parsed(self.spelling, given)
+
+    def _parsed(self, source: str, given: str | list[str] | None) -> Any:
+        """Return the value of what *source*, a flag or a variable, says."""
         if given is None:
             return self.default
         try:

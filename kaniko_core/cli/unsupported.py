@@ -8,30 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-_REGISTRIES = {
-    "--registry-client-cert": "",
-    "--registry-map": "",
-    "--registry-mirror": "",
-    "--skip-default-registry-fallback": "",
-}
-
 _ALWAYS = "leave it out: that is how this version always works"
 
 # By program and flag: what to do instead, where that is known.
 NOT_YET: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "kaniko-executor": {
-            **_REGISTRIES,
             "--annotation": "",
             "--bucket": "",
             "-b": "",
             "--compression": "leave it out: layers are compressed by gzip",
             "--compression-level": "",
-            "--credential-helpers": "leave it out: those of Docker's config file are used",
             "--force-build-metadata": _ALWAYS,
             "--git": "check the repository out, and name the directory with --context",
             "--image-format": "leave it out: an image has the format of its base image",
-            "--image-fs-extract-retry": _ALWAYS,
             "--image-name-tag-with-digest-file": "--digest-file writes the digest",
             "--image-name-with-digest-file": "--digest-file writes the digest",
             "--push-ignore-immutable-tag-errors": "",
@@ -39,6 +29,6 @@ NOT_YET: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "--skip-push-permission-check": "",
             "--skip-unused-stages": _ALWAYS,
         },
-        "kaniko-warmer": _REGISTRIES,
+        "kaniko-warmer": {},
     }
 )

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from kaniko_core.errors import UsageError
+from kaniko_core.options.credentials import CredentialHelper, credential_helper
 from kaniko_core.options.flag import Flag
+from kaniko_core.options.mirrors import (
+    ClientCertificate,
+    Mirror,
+    client_certificate,
+    hub_mirror,
+    mirror_map,
+)
 from kaniko_core.values import key_value
 
 
@@ -33,12 +41,61 @@ class RegistryOptions:
         tuple[tuple[str, str], ...],
         Flag("CA certificate for a registry; repeatable.", parse=key_value, metavar="HOST=FILE"),
     ] = ()
+    registry_client_cert: Annotated[
+        tuple[ClientCertificate, ...],
+        Flag(
+            "Certificate and key to show to a registry that asks who we are; repeatable.",
+            parse=client_certificate,
+            metavar="HOST=CERT,KEY",
+        ),
+    ] = ()
+    registry_mirror: Annotated[
+        tuple[Mirror, ...],
+        Flag(
+            "Registry to pull images of docker.io from, before docker.io itself; repeatable, "
+            "asked in order.",
+            parse=hub_mirror,
+            metavar="MIRROR[/PREFIX]",
+        ),
+    ] = ()
+    registry_map: Annotated[
+        tuple[tuple[Mirror, ...], ...],
+        Flag(
+            "Registry to pull images of another one from, before the original; repeatable, "
+            "asked in order, before --registry-mirror.",
+            parse=mirror_map,
+            metavar="ORIG=MIRROR[/PREFIX][;...]",
+        ),
+    ] = ()
+    skip_default_registry_fallback: Annotated[
+        bool, Flag("Do not ask the original registry where it has mirrors and they fail.")
+    ] = False
     image_download_retry: Annotated[
         int, Flag("How often a failing download is tried again.", metavar="N")
     ] = 4
+    image_fs_extract_retry: Annotated[
+        int,
+        Flag(
+            "How often a layer is fetched anew that breaks off or turns out to be wrong; "
+            "then layers are checked on disk before they are unpacked.",
+            metavar="N",
+        ),
+    ] = 0
     push_retry: Annotated[int, Flag("How often a failing upload is tried again.", metavar="N")] = 4
 
+    credential_helpers: Annotated[
+        tuple[CredentialHelper, ...] | None,
+        Flag(
+            "Ways to credentials beside config files: env (KANIKO_<HOST>_USER and _PASSWORD), "
+            "google, ecr, acr (the clouds' own ways, for their registries), gitlab (a GitLab "
+            "job's variables); repeatable; all unless some are named; empty for "
+            "none.",
+            parse=credential_helper,
+            metavar="NAME",
+        ),
+    ] = None
+
     def __post_init__(self) -> None:
-        for name in ("image_download_retry", "push_retry"):
+        for name in ("image_download_retry", "image_fs_extract_retry", "push_retry"):
             if getattr(self, name) < 0:
                 raise UsageError(f"--{name.replace('_', '-')} cannot be negative")

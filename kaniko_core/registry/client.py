@@ -13,6 +13,7 @@ imported with the first thing to send; ``conversation.py`` says what oras is use
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from kaniko_core.errors import ContentError, DigestMismatch
@@ -27,8 +28,10 @@ from kaniko_core.registry.auth import DockerKeychain, Keychain
 from kaniko_core.registry.download import Downloads, Housed, RemoteLayer
 from kaniko_core.registry.hosts import HostRules
 from kaniko_core.registry.manifests import Manifests
+from kaniko_core.registry.mirrors import MirrorRules, Mirrors
 from kaniko_core.registry.pacing import Pacing
-from kaniko_core.registry.session import Session
+from kaniko_core.registry.retrieval import Retrieval
+from kaniko_core.registry.session import Request, Session
 from kaniko_core.registry.transport import Transport
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ class Registry:
         progress: told of bytes that move.
         keychain: knows the credentials; that of Docker's config by default.
         pacing: when to try again; as the options say by default.
+        spool: where layers are checked that may have to be fetched anew; a directory that lasts
+            as long as this. That of temporary files by default.
     """
 
     def __init__(
@@ -55,16 +60,22 @@ class Registry:
         progress: Progress = silent,
         keychain: Keychain | None = None,
         pacing: Pacing | None = None,
+        spool: Path | None = None,
     ) -> None:
         options = options or RegistryOptions()
         self._progress = progress
         self._transport = Transport(HostRules.of(options, push=push))
         retries = options.push_retry if push else options.image_download_retry
-        self._session = Session(
-            self._transport, keychain or DockerKeychain(), pacing or Pacing(retries)
-        )
-        self._manifests = Manifests(self._session)
-        self._downloads = Downloads(self._session, progress)
+        keychain = keychain or DockerKeychain(helpers=options.credential_helpers)
+        pacing = pacing or Pacing(retries)
+        self._session = Session(self._transport, keychain, pacing, progress)
+        # There is another place to ask: what one that is not well would cost is better saved.
+        self._brief = Session(self._transport, keychain, pacing.brief, progress)
+        rules = MirrorRules() if push else MirrorRules.of(options)
+        mirrors = Mirrors(rules, self._session, self._brief, progress)
+        self._manifests = Manifests(mirrors)
+        retrieval = Retrieval(0 if push else options.image_fs_extract_retry, spool, progress)
+        self._downloads = Downloads(self._session, progress, mirrors, retrieval)
         self._lock = threading.Lock()
         self._sender: Uploads | None = None
 
@@ -129,7 +140,7 @@ class Registry:
             RegistryError: the registry refuses, or cannot be reached.
             DigestMismatch: a layer is not what its descriptor says.
         """
-        self._uploads().put(reference, image, (*mount_from, *_homes(image.layers)))
+        self._uploads().put(reference, image, (*_homes(image.layers), *mount_from))
 
     def upload(
         self, repository: Repository, layer: Layer, *, mount_from: tuple[Repository, ...] = ()
@@ -140,7 +151,7 @@ class Registry:
             RegistryError: the registry refuses, or cannot be reached.
             DigestMismatch: the layer is not what its descriptor says.
         """
-        self._uploads().upload(repository, layer, (*mount_from, *_homes((layer,))))
+        self._uploads().upload(repository, layer, (*_homes((layer,)), *mount_from))
 
     def check_push(self, reference: Reference) -> None:
         """Find out whether *reference* can be pushed to, by beginning and cancelling an upload.
@@ -149,6 +160,21 @@ class Registry:
             RegistryError: it cannot; the sentence says why.
         """
         self._uploads().check(reference)
+
+    def check_login(self, repository: Repository) -> None:
+        """Find out whether the registry of *repository* takes the keychain's credentials.
+
+        Raises:
+            Unauthorized: it does not.
+            RegistryError: it has a problem, or cannot be reached.
+        """
+        doing = f"log in to {repository.registry}"
+        request = Request(
+            method="GET", repository=repository, scopes=(), target="/v2/", doing=doing
+        )
+        answer = self._session.ask(request)
+        if answer.status != 200:
+            raise self._session.refused(answer, request)
 
     def conversation(self, repository: Repository, *, push: bool = False) -> Conversation:
         """Return oras's client for *repository*: tags, deletion, artifacts."""
@@ -159,6 +185,7 @@ class Registry:
     def cancel(self) -> None:
         """End what other threads are doing here, now."""
         self._session.stop()
+        self._brief.stop()
 
     @property
     def cancelled(self) -> bool:

@@ -21,6 +21,8 @@ from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.oci.spec import Descriptor
 from kaniko_core.progress import Direction, Progress
 from kaniko_core.registry.meter import Meter, transfer_name
+from kaniko_core.registry.mirrors import Mirrors, Place, no_mirrors
+from kaniko_core.registry.retrieval import ONCE, Retrieval, opened
 from kaniko_core.registry.session import Request, Session
 from kaniko_core.registry.tokens import pull_scope
 from kaniko_core.registry.transport import Reply
@@ -38,6 +40,9 @@ class Downloads:
 
     session: Session
     progress: Progress
+    # Without any, images come from their own registries.
+    mirrors: Mirrors | None = None
+    retrieval: Retrieval = ONCE
 
     def layer(self, reference: Reference, descriptor: Descriptor, diff_id: Digest) -> RemoteLayer:
         """Return a layer of the image *reference*, which is fetched each time it is opened."""
@@ -61,33 +66,48 @@ class Downloads:
         Raises:
             ContentError: it is not what the manifest says, or far too large.
         """
-        what = f"the config of {reference.familiar}"
         if descriptor.size > _LARGEST_CONFIG:
-            raise ContentError(f"{what} has {descriptor.size} bytes, which cannot be")
-        with self._verified(reference, descriptor, what, meter=None) as stream:
-            return stream.read()
+            raise ContentError(
+                f"the config of {reference.familiar} has {descriptor.size} bytes, which cannot be"
+            )
+
+        def ask(place: Place) -> bytes:
+            what = f"the config of {place.reference.familiar}"
+            with _verified(place, descriptor, what, meter=None) as stream:
+                return stream.read()
+
+        found = self._places.first(reference, ask, part=True)
+        assert found is not None
+        return found
 
     def open(self, reference: Reference, descriptor: Descriptor) -> BinaryIO:
         """Return the bytes of a layer as a verified stream; nothing is asked before a read."""
         name = transfer_name(reference, descriptor.digest)
-        meter = Meter(self.progress, Direction.PULL, name, descriptor.size)
-        what = f"layer {descriptor.digest} of {reference.familiar}"
-        return self._verified(reference, descriptor, what, meter)
 
-    def _verified(
-        self, reference: Reference, descriptor: Descriptor, what: str, meter: Meter | None
-    ) -> BinaryIO:
-        repository = reference.repository
-        request = Request(
-            method="GET",
-            repository=repository,
-            scopes=(pull_scope(repository),),
-            target=f"/v2/{repository.path}/blobs/{descriptor.digest}",
-            doing=f"fetch {what}",
-        )
-        stream = cast("BinaryIO", BlobStream(self.session, request, descriptor.size, meter))
-        verified = VerifyingReader(stream, descriptor.digest, descriptor.size, what)
-        return cast("BinaryIO", verified)
+        def ask(place: Place) -> BinaryIO:
+            meter = Meter(self.progress, Direction.PULL, name, descriptor.size)
+            what = f"layer {descriptor.digest} of {place.reference.familiar}"
+            return _verified(place, descriptor, what, meter)
+
+        return opened(reference, ask, self._places, self.retrieval)
+
+    @property
+    def _places(self) -> Mirrors:
+        return self.mirrors or no_mirrors(self.session)
+
+
+def _verified(place: Place, descriptor: Descriptor, what: str, meter: Meter | None) -> BinaryIO:
+    repository = place.reference.repository
+    request = Request(
+        method="GET",
+        repository=repository,
+        scopes=(pull_scope(repository),),
+        target=f"/v2/{repository.path}/blobs/{descriptor.digest}",
+        doing=f"fetch {what}",
+    )
+    stream = cast("BinaryIO", BlobStream(place.session, request, descriptor.size, meter))
+    verified = VerifyingReader(stream, descriptor.digest, descriptor.size, what)
+    return cast("BinaryIO", verified)
 
 
 @runtime_checkable
@@ -180,14 +200,19 @@ class BlobStream(io.RawIOBase):
                     raise self._broken_off()
             except RegistryError as error:
                 self._drop()
-                if not error.temporary or self._session.pacing.gives_up(self._failures):
-                    raise self._named(error) from error
-                pause = self._session.pacing.pause(error, self._failures)
+                self._require_another_try(error)
+                last = error
             else:
                 self._count(chunk)
                 return chunk
+            self._session.rest_after(last, self._failures)
             self._failures += 1
-            self._session.rest(pause)
+
+    def _require_another_try(self, error: RegistryError) -> None:
+        try:
+            self._session.require_another_try(error, self._failures)
+        except RegistryError:
+            raise self._named(error) from error
 
     def _count(self, chunk: bytes) -> None:
         self._done += len(chunk)

@@ -5,13 +5,14 @@
   tried first, see :meth:`kaniko_core.registry.transport.Transport.origin`.
 - Certificates are verified against the system's store, which SSL_CERT_FILE and SSL_CERT_DIR
   replace, and which ``--registry-certificate`` adds to for one registry.
+- A certificate of our own is shown only to the host that ``--registry-client-cert`` names.
 - A certificate that cannot be verified is never a reason to go on over plain HTTP.
 """
 
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -31,10 +32,15 @@ _BUNDLES = (
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Which certificates are believed: the system's and those in *certificates* (PEM files)."""
+    """Which certificates are believed: the system's and those in *certificates* (PEM files).
+
+    Attributes:
+        own: the certificate and the key (PEM files) that we show, if we are asked who we are.
+    """
 
     verified: bool = True
     certificates: tuple[str, ...] = ()
+    own: tuple[str, str] | None = None
 
 
 UNVERIFIED = Trust(verified=False)
@@ -49,6 +55,7 @@ class HostRules:
     unverified: bool = False
     unverified_hosts: frozenset[str] = frozenset()
     certificates: tuple[tuple[str, str], ...] = ()
+    own: tuple[tuple[str, tuple[str, str]], ...] = ()
 
     @classmethod
     def of(cls, options: RegistryOptions, *, push: bool) -> Self:
@@ -61,6 +68,10 @@ class HostRules:
             certificates=tuple(
                 (canonical(host), file) for host, file in options.registry_certificate
             ),
+            own=tuple(
+                (canonical(given.host), (given.certificate, given.key))
+                for given in options.registry_client_cert
+            ),
         )
 
     def allows_plain(self, host: str) -> bool:
@@ -70,9 +81,12 @@ class HostRules:
     def trust(self, host: str) -> Trust:
         """Return whose certificates are believed for *host* (with port)."""
         name = canonical(host)
+        # As with Go's flag, the last one for a host counts.
+        own = dict(self.own).get(name)
         if self.unverified or name in self.unverified_hosts:
-            return UNVERIFIED
-        return Trust(certificates=tuple(file for key, file in self.certificates if key == name))
+            return replace(UNVERIFIED, own=own)
+        files = tuple(file for key, file in self.certificates if key == name)
+        return Trust(certificates=files, own=own)
 
 
 def canonical(text: str) -> str:
@@ -115,6 +129,8 @@ def tls_context(trust: Trust) -> ssl.SSLContext:
         UsageError: a certificate file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if trust.own is not None:
+        _load_own(context, *trust.own)
     if not trust.verified:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -133,6 +149,32 @@ def _load(context: ssl.SSLContext, file: str) -> None:
             f"cannot use the registry certificate {file}: {reason_of(error)}",
             hint="--registry-certificate takes HOST=FILE, a CA certificate in PEM form",
         ) from error
+
+
+def _load_own(context: ssl.SSLContext, certificate: str, key: str) -> None:
+    for file in (certificate, key):
+        try:
+            with Path(file).open("rb"):
+                pass
+        except OSError as error:
+            raise UsageError(
+                f"cannot use the client certificate: cannot read {file}: {reason_of(error)}",
+                hint=_CLIENT_HINT,
+            ) from error
+    try:
+        # Never OpenSSL's own question for a passphrase, which waits for a terminal.
+        context.load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "reason", None) or "").replace("_", " ").lower()
+        why = "the key is not the certificate's" if "mismatch" in reason else _NO_PAIR
+        raise UsageError(
+            f"cannot use the client certificate {certificate} with the key {key}: {why}",
+            hint=_CLIENT_HINT,
+        ) from error
+
+
+_CLIENT_HINT = "--registry-client-cert takes HOST=CERT,KEY: a certificate and its key in PEM form"
+_NO_PAIR = "they are not a certificate and a key without passphrase in PEM form"
 
 
 def _load_system_store(context: ssl.SSLContext) -> None:

@@ -15,7 +15,8 @@ from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import Descriptor, Index, MediaType
 from kaniko_core.registry.failures import Answer
-from kaniko_core.registry.session import LARGEST_BODY, Request, Session
+from kaniko_core.registry.mirrors import Mirrors, Place
+from kaniko_core.registry.session import LARGEST_BODY, Request
 from kaniko_core.registry.tokens import pull_scope
 
 _KNOWN = (
@@ -29,9 +30,9 @@ _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+"
 
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """Reads manifests by name or digest."""
+    """Reads manifests by name or digest, from mirrors where there are some."""
 
-    session: Session
+    mirrors: Mirrors
 
     def head(self, reference: Reference) -> Descriptor | None:
         """Return the descriptor of what *reference* names, or None where there is nothing.
@@ -40,13 +41,7 @@ class Manifests:
             RegistryError: the registry refuses, or cannot be reached.
             DigestMismatch: it offers another digest than the reference asks for.
         """
-        answer = self.session.ask(_request("HEAD", reference))
-        if answer.status == 404:
-            return None
-        if answer.status == 200 and (descriptor := _described(answer, reference)) is not None:
-            return descriptor
-        found = self.fetch(reference)
-        return None if found is None else found[0]
+        return self.mirrors.first(reference, _head)
 
     def fetch(self, reference: Reference) -> tuple[Descriptor, bytes] | None:
         """Return the manifest or index under *reference*, byte for byte, or None.
@@ -55,21 +50,7 @@ class Manifests:
             RegistryError: the registry refuses, or cannot be reached.
             ContentError: it is no manifest, or has another digest than promised.
         """
-        request = _request("GET", reference)
-        answer = self.session.ask(request, limit=LARGEST_BODY)
-        if answer.status == 404:
-            return None
-        if answer.status != 200:
-            raise self.session.refused(answer, request)
-        what = f"the manifest of {reference.familiar}"
-        if reference.digest is not None:
-            read_verified(answer.body, reference.digest, what)
-        listed = _listed_digest(answer, reference)
-        if listed is not None:
-            read_verified(answer.body, listed, what)
-        media_type = _media_type(answer, reference)
-        digest = reference.digest or listed or Digest.of(answer.body)
-        return Descriptor(media_type, digest, len(answer.body)), answer.body
+        return self.mirrors.first(reference, _fetch)
 
     def resolve(self, reference: Reference, platform: Platform) -> tuple[Descriptor, bytes] | None:
         """Return the manifest of the one image that serves *platform*, or None.
@@ -94,6 +75,36 @@ class Manifests:
         if image[0].media_type in MediaType.INDEXES:
             raise ContentError(f"the index {reference.familiar} lists an index for {platform}")
         return image
+
+
+def _head(place: Place) -> Descriptor | None:
+    session, reference = place.session, place.reference
+    answer = session.ask(_request("HEAD", reference))
+    if answer.status == 404:
+        return None
+    if answer.status == 200 and (descriptor := _described(answer, reference)) is not None:
+        return descriptor
+    found = _fetch(place)
+    return None if found is None else found[0]
+
+
+def _fetch(place: Place) -> tuple[Descriptor, bytes] | None:
+    session, reference = place.session, place.reference
+    request = _request("GET", reference)
+    answer = session.ask(request, limit=LARGEST_BODY)
+    if answer.status == 404:
+        return None
+    if answer.status != 200:
+        raise session.refused(answer, request)
+    what = f"the manifest of {reference.familiar}"
+    if reference.digest is not None:
+        read_verified(answer.body, reference.digest, what)
+    listed = _listed_digest(answer, reference)
+    if listed is not None:
+        read_verified(answer.body, listed, what)
+    media_type = _media_type(answer, reference)
+    digest = reference.digest or listed or Digest.of(answer.body)
+    return Descriptor(media_type, digest, len(answer.body)), answer.body
 
 
 def _request(method: str, reference: Reference) -> Request:

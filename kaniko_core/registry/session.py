@@ -17,9 +17,10 @@ from urllib.parse import urljoin, urlsplit
 
 from kaniko_core.errors import RegistryError
 from kaniko_core.oci.reference import Repository
+from kaniko_core.progress import Noted, Progress, silent
 from kaniko_core.registry.auth import Keychain
 from kaniko_core.registry.challenges import parse_challenges
-from kaniko_core.registry.failures import BUSY, Answer, Attempt, refusal
+from kaniko_core.registry.failures import BUSY, Answer, Attempt, Busy, refusal
 from kaniko_core.registry.pacing import Pacing
 from kaniko_core.registry.tokens import Access, Authorizer
 from kaniko_core.registry.transport import Reply, Transport
@@ -29,6 +30,7 @@ from kaniko_core.registry.transport import Reply, Transport
 LARGEST_BODY = 4 << 20
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 10
+_SILENCE = 1.0  # seconds that nobody wonders about
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 T = TypeVar("T")
 
@@ -66,11 +68,19 @@ class Session:
         transport: closed by whoever made it.
         keychain: where credentials come from.
         pacing: how often a request is tried again, and when.
+        progress: told of long pauses.
     """
 
-    def __init__(self, transport: Transport, keychain: Keychain, pacing: Pacing) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        keychain: Keychain,
+        pacing: Pacing,
+        progress: Progress = silent,
+    ) -> None:
         self._transport = transport
         self._authorizer = Authorizer(keychain, self._token_exchange)
+        self._progress = progress
         self.pacing = pacing
         self._stopped = threading.Event()
 
@@ -121,11 +131,26 @@ class Session:
             try:
                 return action()
             except RegistryError as error:
-                if not error.temporary or self.pacing.gives_up(failures):
-                    raise
-                pause = self.pacing.pause(error, failures)
+                self.require_another_try(error, failures)
+                last = error
+            self.rest_after(last, failures)
             failures += 1
-            self.rest(pause)
+
+    def require_another_try(self, error: RegistryError, failures: int) -> None:
+        """Raise *error* where it is no use to try again after so many failures before it."""
+        if error.temporary and not self.pacing.gives_up(failures, error):
+            return
+        if isinstance(error, Busy) and error.retry_after and failures < self.pacing.retries:
+            wanted = round(error.retry_after)
+            error.add_note(f"it asks us to come back in {wanted} s, which is too long to wait for")
+        raise error
+
+    def rest_after(self, error: RegistryError, failures: int) -> None:
+        """Wait before another try; raise at once when the session is stopped."""
+        pause = self.pacing.pause(error, failures)
+        if isinstance(error, Busy) and pause >= _SILENCE:
+            self._progress(Noted(f"{error}; trying again in {round(pause)} s"))
+        self.rest(pause)
 
     def stop(self) -> None:
         """End waiting and transfers now: they raise a RegistryError."""

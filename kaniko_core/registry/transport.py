@@ -1,33 +1,42 @@
-"""The one door to the network: httpx clients, one for each way of trusting certificates.
+"""The one door to the network: httpx clients, one for each way of trusting and each proxy.
 
 HTTP/1.1 (HTTP/2 is half as fast in Python), bytes as they are on the wire, no cookies (some
 registries take a client with cookies for a browser), no redirects of httpx's own (see
-``session.py``), proxies from the environment. httpx is imported when the first request is made.
+``session.py``), proxies as ``proxies.py`` says. httpx is imported when the first request is made.
 Every failure of the network becomes a sentence that names the host and never a URL.
 """
 
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from errno import EHOSTUNREACH, ENETUNREACH
+from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kaniko_core.errors import ContentError, RegistryError
 from kaniko_core.registry.connections import Connections
 from kaniko_core.registry.hosts import UNVERIFIED, HostRules, Trust, has_port, tls_context
+from kaniko_core.registry.network import (
+    CONNECT_SECONDS,
+    PROXY_AUTHENTICATION,
+    causes_of,
+    is_not_tls,
+    proxy_refusal,
+    sentence,
+    sentences,
+)
+from kaniko_core.registry.proxies import Proxies, Proxy
 
 if TYPE_CHECKING:
     import httpx
 
 USER_AGENT = "kaniko-py/0.1"
 # Seconds. A registry that puts a large blob together in an object store is silent for long.
-_CONNECT, _READ, _READ_AFTER_WRITING, _WRITE, _PROBE = 10.0, 60.0, 300.0, 60.0, 5.0
+_READ, _READ_AFTER_WRITING, _WRITE, _PROBE = 60.0, 300.0, 60.0, 5.0
 Body = bytes | Iterator[bytes] | None
 
 
@@ -45,7 +54,7 @@ class Reply:
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the body; raise a temporary RegistryError where the connection breaks."""
-        with _sentences(self._host):
+        with sentences(self._host):
             yield from self._response.iter_raw()
 
     def read(self, limit: int, what: str) -> bytes:
@@ -71,7 +80,7 @@ class Reply:
 
     def close(self) -> None:
         """Give the connection back, or drop it where the body was not read to its end."""
-        with suppress(RegistryError), _sentences(self._host):
+        with suppress(RegistryError), sentences(self._host):
             self._response.close()
 
 
@@ -80,7 +89,7 @@ class Transport:
 
     def __init__(self, rules: HostRules) -> None:
         self._rules = rules
-        self._clients: dict[Trust, httpx.Client] = {}
+        self._clients: dict[tuple[Trust, Proxy | None], httpx.Client] = {}
         self._origins: dict[str, str] = {}
         self._lock = threading.Lock()
         self._connections = Connections()
@@ -109,16 +118,21 @@ class Transport:
         """
         host = urlsplit(url).netloc.rpartition("@")[2]
         trust = UNVERIFIED if url.startswith("http://") else self._rules.trust(host)
-        client = self._client(trust)
+        via = self._proxies.proxy(url)
+        client = self._client(trust, via)
         read = _READ if method in ("GET", "HEAD") else _READ_AFTER_WRITING
         # Who is giving up tidies up where that can be done at once.
         timeout = _timeout(_PROBE if self._connections.aborted else read)
-        with _sentences(host):
+        with sentences(host, via):
             request = client.build_request(
                 method, url, headers=dict(headers), content=body, timeout=timeout
             )
             request.extensions["trace"] = self._connections.trace()
-            return Reply(client.send(request, stream=True), host)
+            reply = Reply(client.send(request, stream=True), host)
+        if via is not None and reply.status == PROXY_AUTHENTICATION:
+            reply.close()
+            raise proxy_refusal(host, via, reply.status)
+        return reply
 
     def abort(self) -> None:
         """End every request that is under way, now: a server that says nothing is not waited for.
@@ -138,33 +152,44 @@ class Transport:
     def _speaks_tls(self, host: str) -> bool:
         import httpx
 
+        url, timeout = f"https://{host}/v2/", _timeout(_PROBE)
+        via = self._proxies.proxy(url)
         try:
-            client = self._client(UNVERIFIED)
-            url, timeout = f"https://{host}/v2/", _timeout(_PROBE)
+            client = self._client(UNVERIFIED, via)
             request = client.build_request("HEAD", url, timeout=timeout)
             request.extensions["trace"] = self._connections.trace()
             client.send(request, stream=True).close()
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            if any(_is_not_tls(cause) for cause in _causes(error)):
+            if any(is_not_tls(cause) for cause in causes_of(error)):
                 return False
+            if any(isinstance(cause, ssl.SSLError) for cause in causes_of(error)):
+                return True  # an alert: it wants a certificate that is not shown to ask this
             if has_port(host):
-                raise _sentence(error, host) from error
+                raise sentence(error, host, via) from error
             return False  # nobody on port 443; port 80 is another matter
         except httpx.RemoteProtocolError:
             return False
+        except httpx.ProxyError:
+            # Many proxies let TLS pass to port 443 only; the real request will tell the rest.
+            return False
         except httpx.HTTPError as error:
             # After the handshake, so TLS it is; the real request will tell what is wrong.
-            return not any(_is_not_tls(cause) for cause in _causes(error))
+            return not any(is_not_tls(cause) for cause in causes_of(error))
         return True
 
-    def _client(self, trust: Trust) -> httpx.Client:
+    def _client(self, trust: Trust, via: Proxy | None) -> httpx.Client:
         with self._lock:
-            if trust not in self._clients:
-                self._clients[trust] = _new_client(trust)
-            return self._clients[trust]
+            client = self._clients.get((trust, via))
+            if client is None:
+                client = self._clients[trust, via] = _new_client(trust, via)
+            return client
+
+    @cached_property
+    def _proxies(self) -> Proxies:
+        return Proxies.of_environment()
 
 
-def _new_client(trust: Trust) -> httpx.Client:
+def _new_client(trust: Trust, via: Proxy | None) -> httpx.Client:
     from http.cookiejar import CookieJar, DefaultCookiePolicy
 
     import httpx
@@ -172,8 +197,13 @@ def _new_client(trust: Trust) -> httpx.Client:
     # Both log URLs, and those of blobs carry signatures.
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What is believed of a registry has no bearing on a proxy that is itself spoken to by TLS.
+    by_tls = via is not None and via.url.startswith("https:")
+    context = tls_context(Trust()) if by_tls else None
     return httpx.Client(
         verify=tls_context(trust),
+        proxy=httpx.Proxy(via.url, ssl_context=context) if via else None,
+        trust_env=False,
         headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         # No limit: a thread that holds one stream open may be waiting for another.
@@ -184,107 +214,4 @@ def _new_client(trust: Trust) -> httpx.Client:
 def _timeout(read: float) -> httpx.Timeout:
     import httpx
 
-    return httpx.Timeout(connect=_CONNECT, read=read, write=_WRITE, pool=None)
-
-
-@contextmanager
-def _sentences(host: str) -> Iterator[None]:
-    """Translate httpx's errors."""
-    import httpx
-
-    try:
-        yield
-    except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
-        raise _sentence(error, host) from error
-    except UnicodeError as error:
-        # A host's name whose parts are too long, or empty.
-        raise RegistryError(_NO_ADDRESS.format(host)) from error
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _is_not_tls(error: BaseException) -> bool:
-    """Whether *error* is what a TLS client meets at a server that speaks something else."""
-    if isinstance(error, ssl.SSLError):
-        # An alert is TLS: the server speaks it, but wants something else of us.
-        return "ALERT" not in (error.reason or "") or isinstance(error, ssl.SSLEOFError)
-    return isinstance(error, ConnectionResetError | BrokenPipeError | EOFError)
-
-
-def _sentence(error: Exception, host: str) -> RegistryError:
-    import httpx
-
-    for cause in _causes(error):
-        match cause:
-            case ssl.SSLCertVerificationError():
-                return _untrusted(host, cause)
-            case ssl.SSLError():
-                return _tls_failure(host, cause)
-            case socket.gaierror():
-                return _unknown_host(host, cause)
-            case ConnectionRefusedError():
-                return _unreachable(host, "it refuses connections", "is it running, on that port?")
-            case OSError(errno=code) if code in (EHOSTUNREACH, ENETUNREACH):
-                return _unreachable(host, "there is no route to it", "is the network up?")
-            case httpx.InvalidURL():
-                return RegistryError(_NO_ADDRESS.format(host))
-    match error:
-        case httpx.ConnectTimeout():
-            return _unreachable(host, f"no answer within {_CONNECT:.0f} s", _FIREWALL)
-        case httpx.TimeoutException():
-            return RegistryError(f"{host} does not answer any more", temporary=True)
-        case httpx.ProxyError():
-            hint = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
-            return _unreachable(host, "the proxy refused to connect", hint)
-        case httpx.NetworkError() | httpx.RemoteProtocolError() | httpx.StreamError():
-            return RegistryError(f"the connection to {host} broke off", temporary=True)
-        case _:
-            return RegistryError(_NO_ADDRESS.format(host))
-
-
-_NO_ADDRESS = "{} points to an address that cannot be used"
-_FIREWALL = "does a firewall or network policy forbid it, or is a proxy needed?"
-
-
-def _unreachable(host: str, why: str, hint: str) -> RegistryError:
-    return RegistryError(f"cannot reach {host}: {why}", temporary=True, hint=hint)
-
-
-def _unknown_host(host: str, error: socket.gaierror) -> RegistryError:
-    # A resolver that cannot answer now differs from one that knows there is no such name.
-    temporary = error.errno == socket.EAI_AGAIN
-    why = "its name cannot be resolved" if temporary else "there is no host of that name"
-    return RegistryError(
-        f"cannot reach {host}: {why}",
-        temporary=temporary,
-        hint="check the name, and the DNS settings of this machine or pod",
-    )
-
-
-def _untrusted(host: str, error: ssl.SSLCertVerificationError) -> RegistryError:
-    reason = getattr(error, "verify_message", "") or "it is not trusted"
-    return RegistryError(
-        f"cannot verify the TLS certificate of {host}: {reason}",
-        hint=f"give the CA's certificate with --registry-certificate {host}=FILE, "
-        f"or go without verifying with --skip-tls-verify-registry {host}",
-    )
-
-
-def _tls_failure(host: str, error: ssl.SSLError) -> RegistryError:
-    reason = (error.reason or "").replace("_", " ").lower()
-    if reason in ("wrong version number", "http request", "packet length too long") or (
-        "record layer" in reason
-    ):
-        return RegistryError(
-            f"{host} does not speak TLS: it seems to be a plain HTTP server",
-            hint=f"if that is meant, allow it with --insecure-registry {host}",
-        )
-    broken = isinstance(error, ssl.SSLEOFError)
-    return RegistryError(
-        f"cannot talk TLS with {host}: {reason or 'the connection broke off'}", temporary=broken
-    )
+    return httpx.Timeout(connect=CONNECT_SECONDS, read=read, write=_WRITE, pool=None)

@@ -23,7 +23,7 @@ from kaniko_core.steps.store import StepStore
 
 _AT_ONCE = 4
 # Seconds without a byte after which a place counts as silent: the image is done, and waits.
-SILENCE = 60.0
+SILENCE = 30.0
 _POLL = 0.5  # seconds
 
 

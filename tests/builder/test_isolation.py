@@ -22,6 +22,7 @@ from kaniko_core.options import (
     OutputOptions,
     RegistryOptions,
 )
+from kaniko_core.options.mirrors import ClientCertificate
 from kaniko_core.progress import silent
 from kaniko_core.values import Secret
 
@@ -53,8 +54,9 @@ def protected(
 def test_every_path_that_options_name_is_left_alone(tmp_path: Path) -> None:
     for name in ("context", "cache", "other", "layout"):
         (tmp_path / name).mkdir()
-    for name in ("ca.crt", "secret"):
+    for name in ("ca.crt", "own.crt", "own.key", "secret"):
         (tmp_path / name).touch()
+    own = ClientCertificate("r.example", str(tmp_path / "own.crt"), str(tmp_path / "own.key"))
     found = protected(
         BuildOptions(
             context=str(tmp_path / "context"),
@@ -67,12 +69,16 @@ def test_every_path_that_options_name_is_left_alone(tmp_path: Path) -> None:
         ),
         OutputOptions(tar_path=tmp_path / "image.tar", digest_file=tmp_path / "digest"),
         CacheOptions(cache_dir=tmp_path / "cache"),
-        RegistryOptions(registry_certificate=(("registry.example", str(tmp_path / "ca.crt")),)),
+        RegistryOptions(
+            registry_certificate=(("registry.example", str(tmp_path / "ca.crt")),),
+            registry_client_cert=(own,),
+        ),
     )
 
     names = {str(path.relative_to(tmp_path)) for path in found if path.is_relative_to(tmp_path)}
     assert names == {
         *("context", "cache", "other", "layout", "ca.crt", "secret", "image.tar", "digest"),
+        *("own.crt", "own.key"),
     }
 
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from kaniko_core.errors import RegistryError, Unauthorized
+from kaniko_core.progress import Event, Noted
 from kaniko_core.registry.auth import Credentials
 from kaniko_core.registry.client import Registry
 from tests.registry.conftest import FixedKeychain, MakeRegistry
@@ -398,3 +399,32 @@ def test_limit_on_pulls_says_what_to_do(server: RegistryServer, registry: Regist
         registry.manifest(server.reference("app:1"))
 
     assert "kaniko-warmer" in (caught.value.hint or "")
+
+
+def test_limit_that_lasts_for_hours_is_not_waited_for(
+    server: RegistryServer, registry: Registry
+) -> None:
+    limit = Answer(429, {"Retry-After": "21600"}, code="TOOMANYREQUESTS", message="pull rate limit")
+    server.misbehave(limit, times=None)
+
+    with pytest.raises(RegistryError, match="TOOMANYREQUESTS") as caught:
+        registry.manifest(server.reference("app:1"))
+
+    assert len(server.requests) == 1
+    assert caught.value.__notes__ == [
+        "it asks us to come back in 21600 s, which is too long to wait for"
+    ]
+
+
+def test_limit_is_waited_for_as_long_as_the_registry_says(
+    server: RegistryServer, make_registry: MakeRegistry
+) -> None:
+    reference = server.add_image("app", "1", image())
+    server.misbehave(Answer(429, {"Retry-After": "1"}, code="TOOMANYREQUESTS"), times=1)
+    events: list[Event] = []
+
+    assert make_registry(progress=events.append).head(reference) is not None
+
+    (noted,) = (event.message for event in events if isinstance(event, Noted))
+    assert "answered 429" in noted
+    assert noted.endswith("; trying again in 1 s")

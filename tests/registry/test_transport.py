@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,86 @@ def test_named_authority_is_believed(
     registry = make_registry(registry_certificate=((secure.address, certificate),))
 
     assert registry.head(secure.reference("app:1")) == image().descriptor
+
+
+def serving(leaf: object) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    leaf.configure_cert(context)  # type: ignore[attr-defined]
+    return context
+
+
+def test_certificate_for_another_host_is_refused(
+    authority: object, make_registry: MakeRegistry, certificate: str
+) -> None:
+    leaf = authority.issue_cert("127.0.0.9", "other.example.com")  # type: ignore[attr-defined]
+    with running_registry(tls=serving(leaf)) as server:
+        registry = make_registry(registry_certificate=((server.address, certificate),))
+        with pytest.raises(RegistryError, match=r"not valid for '127\.0\.0\.1'") as caught:
+            registry.head(server.reference("app:1"))
+
+    hint = caught.value.hint or ""
+    assert "a name that it is for" in hint
+    # The authority is believed already; naming it would not help.
+    assert "--registry-certificate" not in hint
+    assert f"--skip-tls-verify-registry {server.address}" in hint
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_certificate_of_another_time_is_refused(
+    authority: object, make_registry: MakeRegistry, certificate: str, late: bool
+) -> None:
+    day = timedelta(days=1)
+    begin = datetime.now(UTC) + (-30 * day if late else 10 * day)
+    leaf = authority.issue_cert(  # type: ignore[attr-defined]
+        "127.0.0.1", not_before=begin, not_after=begin + 10 * day
+    )
+    with running_registry(tls=serving(leaf)) as server:
+        registry = make_registry(registry_certificate=((server.address, certificate),))
+        said = "certificate has expired" if late else "certificate is not yet valid"
+        with pytest.raises(RegistryError, match=said) as caught:
+            registry.head(server.reference("app:1"))
+
+    assert "renewed, or the clock" in (caught.value.hint or "")
+
+
+def test_self_signed_certificate_is_refused_unless_it_is_named(
+    make_registry: MakeRegistry, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", tmp_path / "key.pem", "-out", tmp_path / "own.pem"),
+        ],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem", tmp_path / "key.pem")
+    with running_registry(tls=context) as server:
+        with pytest.raises(RegistryError, match="self-signed certificate") as caught:
+            make_registry().head(server.reference("app:1"))
+        assert f"--registry-certificate {server.address}=FILE" in (caught.value.hint or "")
+
+        named = ((server.address, str(tmp_path / "own.pem")),)
+        assert make_registry(registry_certificate=named).head(server.reference("app:1")) is None
+
+
+@pytest.mark.parametrize("option", ["skip_tls_verify", "skip_tls_verify_pull"])
+def test_verification_is_skipped_for_pulls_by_either_option(
+    secure: RegistryServer, make_registry: MakeRegistry, option: str
+) -> None:
+    assert make_registry(**{option: True}).head(secure.reference("app:1")) is not None
+
+
+def test_verification_for_pushes_is_not_skipped_by_the_option_for_pulls(
+    secure: RegistryServer, make_registry: MakeRegistry
+) -> None:
+    registry = make_registry(push=True, skip_tls_verify_pull=True)
+
+    with pytest.raises(RegistryError, match="certificate"):
+        registry.check_push(secure.reference("new:1"))
 
 
 def test_authority_is_believed_for_its_host_only(
@@ -215,6 +296,8 @@ def test_importing_the_client_imports_nothing_heavy() -> None:
 def test_reading_manifests_does_without_oras(server: RegistryServer) -> None:
     reference = server.add_image("app", "1", image())
     modules = imported_by(
+        # httpx brings its own command line along, and with it rich, where click is installed.
+        "import sys; sys.modules['click'] = None\n"
         "from kaniko_core.registry.client import Registry\n"
         "from kaniko_core.oci.reference import Reference\n"
         f"with Registry() as registry: registry.head(Reference.parse('{reference}'))"
