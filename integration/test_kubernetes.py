@@ -185,6 +185,36 @@ def test_no_build_starts_where_warming_failed(cluster: Cluster, own: Registry) -
     assert "1 of 1 images could not be warmed" in ended["warmer"].log
 
 
+# --- what builds keep on a volume -------------------------------------------------------------
+
+
+def keeping(own: Registry, command: str) -> list[Document]:
+    """The example's pod, which may write to its cache, with *command* in its Dockerfile."""
+    documents = example("warm-and-build-pod.yaml", own, debian=BUSYBOX)
+    base = f"{own.address}/{BUSYBOX}"
+    only(documents, "ConfigMap")["data"]["Dockerfile"] = f"FROM {base}\nRUN {command}\n"
+    builder = only(documents, "Pod")["spec"]["containers"][0]
+    builder["args"].append("--cache-repo=dir:/cache/layers")
+    for mount in builder["volumeMounts"]:
+        if mount["name"] == "cache":
+            mount["readOnly"] = False
+    return documents
+
+
+def test_caches_of_commands_and_layers_outlive_the_pods_on_a_volume(
+    cluster: Cluster, own: Registry
+) -> None:
+    kept = "--mount=type=cache,target=/kept"
+    cluster.run(keeping(own, f"{kept} echo first >> /kept/log; cp /kept/log /log"))
+    first = readers.digest(f"{own.address}/team/warmed:1.0")
+    again = cluster.run(keeping(own, f"{kept} echo first >> /kept/log; cp /kept/log /log"))
+    assert "1/1] cached" in again["executor"].log
+    assert readers.digest(f"{own.address}/team/warmed:1.0") == first
+
+    cluster.run(keeping(own, f"{kept} echo second >> /kept/log; cp /kept/log /log"))
+    assert added(own, "team/warmed:1.0")["log"] == b"first\nsecond\n"
+
+
 # --- many on one volume -----------------------------------------------------------------------
 
 
