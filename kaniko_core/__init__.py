@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from kaniko_core.oci.image import Image, Layer
     from kaniko_core.oci.platform import Platform
     from kaniko_core.oci.reference import Reference
-    from kaniko_core.options import BuildOptions, CacheOptions, OutputOptions, RegistryOptions
+    from kaniko_core.options import (
+        BuildOptions,
+        CacheOptions,
+        LayerCacheOptions,
+        OutputOptions,
+        RegistryOptions,
+    )
     from kaniko_core.progress import Event, Progress, silent
     from kaniko_core.registry.client import Registry
 
@@ -44,6 +50,7 @@ _HOMES = {
     "ImageCache": "cache.images",
     "KanikoError": "errors",
     "Layer": "oci.image",
+    "LayerCacheOptions": "options",
     "OutputOptions": "options",
     "Platform": "oci.platform",
     "Progress": "progress",
@@ -67,6 +74,7 @@ __all__ = [
     "ImageCache",
     "KanikoError",
     "Layer",
+    "LayerCacheOptions",
     "OutputOptions",
     "Platform",
     "Progress",
