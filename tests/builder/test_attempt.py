@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -64,6 +64,15 @@ def test_a_lost_layer_waits_for_what_others_make() -> None:
     assert not stages.ended.is_set(), "nobody's work is thrown away"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A signal raises, even where whoever started the tests ignores it, as nohup does."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_who_is_asked_to_end_while_others_finish_ends_them() -> None:
     """The build is going to start over; a signal comes before the others are done."""
 
