@@ -196,7 +196,8 @@ def _our_flags(case: Case, world: World, context: Path) -> list[str]:
     return [
         *(f"--context={context}", f"--dockerfile={context / case.path}"),
         *("--no-push", "--destination=localhost/case:latest"),
-        *("--cache", f"--cache-dir={world.cache}"),
+        # Each mode runs its own commands.
+        *("--cache", f"--cache-dir={world.cache}", "--cache-run-layers=false"),
         *(world.translated(flag) for flag in (*case.arguments(context), *case.our_flags)),
     ]
 

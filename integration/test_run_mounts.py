@@ -199,7 +199,8 @@ def test_mounts_that_cannot_be_are_one_sentence(
 
 def _kept_in(directory: Path) -> list[str]:
     directory.mkdir(exist_ok=True)
-    return ["--cache", f"--cache-dir={directory}"]
+    # The commands of the second build are to run.
+    return ["--cache", f"--cache-dir={directory}", "--cache-run-layers=false"]
 
 
 def test_cache_is_kept_between_builds_and_is_in_no_layer(
