@@ -62,7 +62,7 @@ def test_command_that_changes_nothing_adds_no_layer(build: Build, busybox: str) 
     build(f"FROM {busybox}\nRUN true\nRUN cat /etc/group > /dev/null\n")
 
     assert own_layers(build, busybox) == []
-    first, second = build.config()["history"][-2:]
+    first, second = readers.config(build.image)["history"][-2:]
     assert (first["empty_layer"], second["empty_layer"]) == (True, True)
 
 
