@@ -335,6 +335,13 @@ def _noted(state: StageState, runtime: RuntimeConfig, text: str) -> StageState:
     return _with(state, runtime, history.entry(text))
 
 
+def changes_files(instruction: Instruction, state: StageState) -> bool:
+    """Whether *instruction* may change files; *state* is the stage after it."""
+    if isinstance(instruction, Workdir):
+        return state.workdir != "/"
+    return isinstance(instruction, Run | Copy | Add)
+
+
 def noted(state: StageState, entry: History) -> StageState:
     """Return *state* with one more entry in its history."""
     return _with(state, state.config.config, entry)

@@ -12,7 +12,14 @@ from functools import partial
 from kaniko_core.builder import history
 from kaniko_core.builder.cached.choice import WHOLE
 from kaniko_core.builder.cached.reuse import Made, Reused, Step
-from kaniko_core.builder.configure import StageState, configure, expand, located, noted
+from kaniko_core.builder.configure import (
+    StageState,
+    changes_files,
+    configure,
+    expand,
+    located,
+    noted,
+)
 from kaniko_core.builder.copy import copy_entries
 from kaniko_core.builder.finished import (
     changes_nothing,
@@ -31,7 +38,7 @@ from kaniko_core.builder.spool import spooled_layer
 from kaniko_core.builder.trees import Tree
 from kaniko_core.builder.workdir import workdir_entries
 from kaniko_core.builder.workspace import Workspace
-from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction, Run, Workdir
+from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction, Run
 from kaniko_core.errors import KanikoError
 from kaniko_core.oci.entry import Entry
 from kaniko_core.options import BuildOptions
@@ -185,7 +192,7 @@ class StageBuilder:
         """
         instruction = plan.instructions[position]
         state = configure(stage.state, instruction, self.build_args)
-        if not _changes_files(instruction, state):
+        if not changes_files(instruction, state):
             if self.epoch is not None:
                 state = stamped(state, stage.state, history.now(self.epoch))
             return replace(stage, state=state), False
@@ -330,10 +337,3 @@ class StageBuilder:
             return None
         with located(instruction.source):
             return self.remote.items(expand(stage.state, instruction))
-
-
-def _changes_files(instruction: Instruction, state: StageState) -> bool:
-    """Whether *instruction* may change files; *state* is the stage after it."""
-    if isinstance(instruction, Workdir):
-        return state.workdir != "/"
-    return isinstance(instruction, Run | Copy | Add)

@@ -71,14 +71,12 @@ def watched(key: str, layer: Layer, place: str, given_up: Callable[[], bool]) ->
     return _WatchedFile(layer, watch)
 
 
-class _WatchedFile:
-    """A layer on a disk, read to its end before it is first used."""
+class _Watched:
+    """A layer of a cache, but for how it is opened."""
 
     def __init__(self, layer: Layer, watch: _Watch) -> None:
         self._layer = layer
         self._watch = watch
-        self._lock = threading.Lock()
-        self._checked = False
 
     @property
     def descriptor(self) -> Descriptor:
@@ -91,6 +89,19 @@ class _WatchedFile:
     def lost(self, error: ContentError) -> LostLayer:
         """Return what to raise where *error* shows that the layer is damaged."""
         return self._watch.lost(error)
+
+    def open(self) -> BinaryIO:
+        """Return the blob; as the Layer protocol says."""
+        return _opened(self._layer, self._watch)
+
+
+class _WatchedFile(_Watched):
+    """A layer on a disk, read to its end before it is first used."""
+
+    def __init__(self, layer: Layer, watch: _Watch) -> None:
+        super().__init__(layer, watch)
+        self._lock = threading.Lock()
+        self._checked = False
 
     def open(self) -> BinaryIO:
         """Return the blob; as the Layer protocol says."""
@@ -100,36 +111,20 @@ class _WatchedFile:
                     while stream.read(_CHUNK):
                         pass
                 self._checked = True
-        return _opened(self._layer, self._watch)
+        return super().open()
 
 
-class _WatchedRemote:
+class _WatchedRemote(_Watched):
     """A layer in a registry."""
 
     def __init__(self, layer: RemoteLayer, watch: _Watch) -> None:
-        self._layer = layer
-        self._watch = watch
+        super().__init__(layer, watch)
+        self._repository = layer.repository
 
     @property
     def repository(self) -> Repository:
         """Where it is: a push to the same registry need not move it."""
-        return self._layer.repository
-
-    @property
-    def descriptor(self) -> Descriptor:
-        return self._layer.descriptor
-
-    @property
-    def diff_id(self) -> Digest:
-        return self._layer.diff_id
-
-    def lost(self, error: ContentError) -> LostLayer:
-        """Return what to raise where *error* shows that the layer is damaged."""
-        return self._watch.lost(error)
-
-    def open(self) -> BinaryIO:
-        """Return the blob; as the Layer protocol says."""
-        return _opened(self._layer, self._watch)
+        return self._repository
 
 
 def _opened(layer: Layer, watch: _Watch) -> BinaryIO:

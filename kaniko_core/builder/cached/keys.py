@@ -20,6 +20,7 @@ from kaniko_core.builder.cached.fingerprints import Contents, FileParts, Fingerp
 from kaniko_core.builder.cached.inputs import Inputs, OriginPart, Piece
 from kaniko_core.builder.configure import (
     StageState,
+    changes_files,
     configure,
     expand,
     follow_stage,
@@ -221,6 +222,8 @@ class _Reader:
         self, plan: StagePlan, instruction: Instruction, before: StageState, after: StageState
     ) -> _Draft | None:
         """Return what a step follows from; None where the instruction changes no files."""
+        if not changes_files(instruction, after):
+            return None
         hints: tuple[Part, ...] = ()
         match instruction:
             case Run():
@@ -229,12 +232,10 @@ class _Reader:
                 pieces = self.inputs.copied(instruction, before, plan.origins)
                 hints = tuple(_hints(instruction, before))
             case Workdir():
-                if after.workdir == "/":
-                    return None
                 pieces = self.inputs.workdir(after)
                 hints = tuple(_hints(instruction, before))
             case _:
-                return None
+                raise AssertionError(instruction)
         origins = [plan.origins[name.lower()] for name in named_in(instruction)]
         stages = frozenset(item.number for item in origins if isinstance(item, StageBase))
         independent = _is_independent(instruction, before)
