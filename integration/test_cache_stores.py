@@ -241,7 +241,7 @@ def test_records_are_kept_beside_the_layers(place: Place, registry: Registry) ->
     for _ in range(2):
         with opened(place.repo, Heard()) as cache:
             assert cache is not None
-            cache.write_record("explain-0123", b"\x1f\x8bdata")
+            cache.write_record("explain-0123", lambda: b"\x1f\x8bdata")
         registry.forget()
     with opened(place.repo, Heard()) as cache:
         assert cache is not None

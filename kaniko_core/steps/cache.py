@@ -169,9 +169,12 @@ class LayerCache:
         answer = self._asked({(0, name): (store, lambda: store.read_record(name))}).get((0, name))
         return answer if isinstance(answer, bytes) else None
 
-    def write_record(self, name: str, data: bytes) -> None:
-        """Keep a small document, in the background; return at once."""
-        self._keeper.write_record(name, data)
+    def write_record(self, name: str, make: Callable[[], bytes]) -> None:
+        """Keep the small document that *make* returns, in the background; return at once.
+
+        Where nothing is kept, *make* is not called.
+        """
+        self._keeper.write_record(name, make)
 
     def finish(self) -> None:
         """Wait until everything is kept; what cannot be kept is a warning."""

@@ -89,15 +89,15 @@ class Keeper:
             self._pending.add(done)
         made.layer.add_done_callback(lambda _: self._begin(made, step, done))
 
-    def write_record(self, name: str, data: bytes) -> None:
-        """Write a record; return at once."""
+    def write_record(self, name: str, make: Callable[[], bytes]) -> None:
+        """Write the record that *make* returns, if there is a store; return at once."""
         done: Future[None] = Future()
         with self._lock:
             if self._closed:
                 return
             self._pending.add(done)
         self._submit(
-            done, lambda: self._push(lambda store: store.write_record(name, data), layer=False)
+            done, lambda: self._push(lambda store: store.write_record(name, make()), layer=False)
         )
 
     def step(self, key: str) -> CachedStep | None:

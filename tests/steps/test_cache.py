@@ -324,7 +324,7 @@ def test_without_a_place_nothing_is_found(new_cache: NewCache, tmp_path: Path) -
     cache.look_up([KEY])
     assert cache.why(KEY) is Missing.ABSENT
     assert cache.read_record("explain-01") is None
-    cache.write_record("explain-01", b"data")
+    cache.write_record("explain-01", lambda: b"data")
     cache.keep(made(packed(tmp_path)))
     cache.look_up([KEY])
     assert cache.found(KEY) is not None
@@ -394,7 +394,7 @@ def test_no_push_cache_adds_nothing(new_cache: NewCache, tmp_path: Path) -> None
     store = Fake()
     cache = new_cache(store, push=False)
     cache.keep(made(packed(tmp_path)))
-    cache.write_record("explain-01", b"data")
+    cache.write_record("explain-01", lambda: b"data")
     cache.finish()
     assert not store.put_keys
     assert not store.records
@@ -405,7 +405,7 @@ def test_failing_pushes_are_one_warning(new_cache: NewCache, tmp_path: Path, hea
     cache = new_cache(store)
     for n in range(20):
         cache.keep(made(packed(tmp_path), f"{n:064x}"))
-    cache.write_record("explain-01", b"data")
+    cache.write_record("explain-01", lambda: b"data")
     cache.finish()
     assert heard.warnings == ["layers cannot be kept in the cache the place: it is read-only"]
     assert len(store.put_keys) <= 4
@@ -454,7 +454,7 @@ def test_keep_returns_at_once_and_finish_waits(new_cache: NewCache, tmp_path: Pa
     store = Fake(wait_for=released)
     cache = new_cache(store)
     cache.keep(made(packed(tmp_path)))
-    cache.write_record("explain-01", b"data")
+    cache.write_record("explain-01", lambda: b"data")
     timer = threading.Timer(0.1, released.set)
     timer.start()
     cache.finish()
@@ -561,7 +561,7 @@ def test_bug_in_a_store_is_not_hidden(new_cache: NewCache, tmp_path: Path) -> No
 def test_records_come_back(new_store: NewStore, new_cache: NewCache) -> None:
     cache = new_cache(new_store())
     assert cache.read_record("explain-01") is None
-    cache.write_record("explain-01", b"data")
+    cache.write_record("explain-01", lambda: b"data")
     cache.finish()
     assert new_cache(new_store()).read_record("explain-01") == b"data"
 

@@ -148,5 +148,5 @@ def _reuse(
         text = explain(plan, keys, reuse.chosen().outcomes(), opened.read_record(name))
         for line in text.splitlines():
             progress(Noted(line))
-    opened.write_record(name, record(plan, keys))
+    opened.write_record(name, lambda: record(plan, keys))
     return reuse
