@@ -25,7 +25,7 @@ from integration.rebuilds import (
 
 MakeRebuild = Callable[..., Rebuild]
 
-_DATE = "RUN date +%s%N > /stamp"
+_UNIQUE = "RUN cat /proc/sys/kernel/random/uuid > /stamp"
 
 
 # --- a second build -----------------------------------------------------------------------
@@ -35,12 +35,12 @@ def test_a_command_that_never_gives_the_same_twice_is_not_run_twice(
     make_rebuild: MakeRebuild, place: Place, mode: str, busybox: str
 ) -> None:
     rebuild = make_rebuild(place, mode)
-    first = rebuild(f"FROM {busybox}\n{_DATE}\n")
+    first = rebuild(f"FROM {busybox}\n{_UNIQUE}\n")
     made = layer_digests(rebuild.image), readers.digest(rebuild.image)
     second = rebuild()
 
-    assert first.ran == [_DATE]
-    assert second.taken == [_DATE]
+    assert first.ran == [_UNIQUE]
+    assert second.taken == [_UNIQUE]
     assert second.ran == first.warnings == second.warnings == []
     assert (layer_digests(rebuild.image), readers.digest(rebuild.image)) == made
     assert len(made[0]) == 2
@@ -62,7 +62,8 @@ def test_packages_are_not_installed_twice(
 
 _EVERYTHING = r"""
 FROM {base} AS tools
-RUN mkdir -p /opt/tool && date +%s%N > /opt/tool/built && ln -s built /opt/tool/link
+RUN mkdir -p /opt/tool && cat /proc/sys/kernel/random/uuid > /opt/tool/built
+RUN ln -s built /opt/tool/link
 FROM {base}
 ENV GREETING=hello
 WORKDIR /srv/app
@@ -103,7 +104,7 @@ def test_an_image_from_the_cache_is_the_image(
     made = readers.digest(rebuild.image)
     second = rebuild()
 
-    assert len(first.ran) == 8
+    assert len(first.ran) == 9
     assert second.ran == first.taken == []
     assert second.warnings == []
     assert readers.digest(rebuild.image) == made
@@ -174,17 +175,20 @@ def test_skopeo_reads_what_is_kept(make_rebuild: MakeRebuild, place: Place, busy
 _STEPS = r"""
 FROM {base}
 WORKDIR /app
-RUN date +%s%N > /first
+RUN cat /proc/sys/kernel/random/uuid > /first
 COPY one.txt /one
 COPY src /src
 ARG VERSION=1
 RUN cat /src/* > /all; echo $VERSION > /version
 COPY two.txt /two
-RUN date +%s%N > /last
+RUN cat /proc/sys/kernel/random/uuid > /last
 LABEL a=1
 """
 _ONE, _SRC, _TWO = "COPY one.txt /one", "COPY src /src", "COPY two.txt /two"
-_FIRST, _LAST = "RUN date +%s%N > /first", "RUN date +%s%N > /last"
+_FIRST, _LAST = (
+    "RUN cat /proc/sys/kernel/random/uuid > /first",
+    "RUN cat /proc/sys/kernel/random/uuid > /last",
+)
 _ALL = "RUN cat /src/* > /all; echo $VERSION > /version"
 _FROM_SRC = [_SRC, _ALL, _TWO, _LAST]
 
@@ -253,12 +257,12 @@ _CHANGES = {
     "one argument": Change([_ALL, _TWO, _LAST], flags=("--build-arg=VERSION=2",)),
     "an argument's default": Change([_ALL, _TWO, _LAST], of_text=("VERSION=1", "VERSION=2")),
     "a variable": Change([_ALL, _TWO, _LAST], of_text=("ARG VERSION", "ENV MORE=1\nARG VERSION")),
-    "the user": Change([_LAST], of_text=("RUN date +%s%N > /last", "USER 0:0\n" + _LAST)),
+    "the user": Change([_LAST], of_text=(_LAST, "USER 0:0\n" + _LAST)),
     "the shell": Change([_LAST], of_text=(_LAST, f'SHELL ["/bin/sh", "-ec"]\n{_LAST}')),
     "the last line": Change(["RUN date > /last"], of_text=(_LAST, "RUN date > /last")),
     "a line's options": Change(
-        ["RUN --network=none date +%s%N > /last"],
-        of_text=("RUN date +%s%N > /last", "RUN --network=none date +%s%N > /last"),
+        [_LAST.replace("RUN", "RUN --network=none")],
+        of_text=(_LAST, _LAST.replace("RUN", "RUN --network=none")),
     ),
     "the first line": Change(
         ["RUN date > /first", _ONE, *_FROM_SRC], of_text=(_FIRST, "RUN date > /first")
@@ -309,7 +313,7 @@ def test_exactly_what_a_change_concerns_runs_again(
 
 
 def test_what_is_changed_back_is_there_again(rebuild: Rebuild, busybox: str) -> None:
-    dockerfile = f"FROM {busybox}\nCOPY file /file\n{_DATE}\n"
+    dockerfile = f"FROM {busybox}\nCOPY file /file\n{_UNIQUE}\n"
     rebuild(dockerfile, files={"file": "one"})
     made = readers.digest(rebuild.image)
     rebuild(files={"file": "two"})
@@ -324,22 +328,22 @@ def test_copies_are_cached_only_where_it_is_asked_for(
 ) -> None:
     """As Go kaniko has it: RUN and WORKDIR are, COPY and ADD are not."""
     rebuild = make_rebuild(place)
-    text = f"FROM {busybox}\nWORKDIR /work\nCOPY file .\nADD file added\n{_DATE}\n"
+    text = f"FROM {busybox}\nWORKDIR /work\nCOPY file .\nADD file added\n{_UNIQUE}\n"
     rebuild(text, "--cache-copy-layers=false", files={"file": "x"})
     log = rebuild("", "--cache-copy-layers=false")
 
     assert log.ran == ["COPY file .", "ADD file added"]
-    assert log.taken == ["WORKDIR /work", _DATE]
+    assert log.taken == ["WORKDIR /work", _UNIQUE]
     assert len(entries(place)) == 2
 
 
 def test_runs_are_not_cached_where_it_is_not_wanted(rebuild: Rebuild, busybox: str) -> None:
-    text = f"FROM {busybox}\nCOPY file /\nWORKDIR /work\n{_DATE}\n"
+    text = f"FROM {busybox}\nCOPY file /\nWORKDIR /work\n{_UNIQUE}\n"
     rebuild(text, "--cache-run-layers=false", files={"file": "x"})
     log = rebuild("", "--cache-run-layers=false")
 
     assert log.taken == ["COPY file /"]
-    assert log.ran == ["WORKDIR /work", _DATE]
+    assert log.ran == ["WORKDIR /work", _UNIQUE]
 
 
 def test_a_command_that_changes_nothing_is_not_run_again(

@@ -30,7 +30,7 @@ from integration.world import REPOSITORY, Registry
 
 MakeRebuild = Callable[..., Rebuild]
 
-_DATE = "RUN date +%s%N > /stamp"
+_UNIQUE = "RUN cat /proc/sys/kernel/random/uuid > /stamp"
 _F = {"f": "x"}
 
 
@@ -41,7 +41,7 @@ def test_a_secret_is_in_no_key_and_in_no_entry(
     rebuild: Rebuild, busybox: str, tmp_path: Path
 ) -> None:
     """Another value is no reason to run again, and the value is nowhere in what is kept."""
-    text = f"FROM {busybox}\nRUN --mount=type=secret,id=s test -s /run/secrets/s && {_DATE[4:]}\n"
+    text = f"FROM {busybox}\nRUN --mount=type=secret,id=s test -s /run/secrets/s && {_UNIQUE[4:]}\n"
     secret = tmp_path / "secret"
     for value in ("s3cret-one", "s3cret-two"):
         secret.write_text(value)
@@ -109,16 +109,16 @@ def test_what_is_older_than_allowed_is_made_anew(
     at = tmp_path / "layers"
     place = InDirectory(at) if kind == "directory" else InLayout(at)
     rebuild = make_rebuild(place)
-    rebuild(f"FROM {busybox}\n{_DATE}\n")
-    key, now = key_for(place, "date"), datetime.now(UTC)
+    rebuild(f"FROM {busybox}\n{_UNIQUE}\n")
+    key, now = key_for(place, "uuid"), datetime.now(UTC)
 
     _made(place, key, now - timedelta(days=13))
     assert rebuild().ran == []
-    assert rebuild("", "--cache-ttl=311h", "--no-push-cache").ran == [_DATE]
+    assert rebuild("", "--cache-ttl=311h", "--no-push-cache").ran == [_UNIQUE]
     assert rebuild("", "--cache-ttl=313h").ran == []
     _made(place, key, now - timedelta(days=15))
     expired = rebuild()
-    assert expired.ran == [_DATE]
+    assert expired.ran == [_UNIQUE]
     assert expired.warnings == []
     assert rebuild().ran == []
 
@@ -129,7 +129,7 @@ def test_a_fixed_time_of_the_build_is_not_the_age_of_what_it_made(
     """Images say that they are of 1970; their layers are in the cache since a moment ago."""
     rebuild = make_rebuild(place)
     flag = "--build-arg=SOURCE_DATE_EPOCH=1000"
-    rebuild(f"FROM {busybox}\n{_DATE}\nCOPY f /f\n", flag, files=_F)
+    rebuild(f"FROM {busybox}\n{_UNIQUE}\nCOPY f /f\n", flag, files=_F)
     made = readers.digest(rebuild.image)
 
     assert rebuild("", flag).ran == []
@@ -143,7 +143,7 @@ def test_builders_that_make_the_same_at_once_do_not_disturb_each_other(
     make_rebuild: MakeRebuild, place: Place, busybox: str, tmp_path: Path
 ) -> None:
     rebuild = make_rebuild(place)
-    text = f"FROM {busybox}\nRUN echo same > /same\n{_DATE}\nCOPY f /f\n"
+    text = f"FROM {busybox}\nRUN echo same > /same\n{_UNIQUE}\nCOPY f /f\n"
     rebuild.fill({"Dockerfile": text, **_F})
     running, names = [], []
     for number in range(4):
@@ -191,7 +191,7 @@ def test_the_repository_is_that_of_the_first_destination(
     make_rebuild: MakeRebuild, registry: Registry, busybox: str
 ) -> None:
     rebuild = make_rebuild(None)
-    rebuild(f"FROM {busybox}\n{_DATE}\n", f"--destination={rebuild.image}-other")
+    rebuild(f"FROM {busybox}\n{_UNIQUE}\n", f"--destination={rebuild.image}-other")
     repository = rebuild.image.removeprefix(f"{registry.address}/").removesuffix(":latest")
     place = InRegistry(registry, f"{repository}/cache")
 
@@ -203,13 +203,13 @@ def test_without_a_destination_the_cache_directory_has_the_layers(
     make_rebuild: MakeRebuild, busybox: str
 ) -> None:
     rebuild = make_rebuild(None)
-    rebuild.fill({"Dockerfile": f"FROM {busybox}\n{_DATE}\n"})
+    rebuild.fill({"Dockerfile": f"FROM {busybox}\n{_UNIQUE}\n"})
     flags = [flag for flag in rebuild.arguments if not flag.startswith("--destination")]
     first, second = (
         Log.of(rebuild.execute(*flags, "--no-push", check=True, env={})) for _ in range(2)
     )
 
-    assert (first.ran, second.ran) == ([_DATE], [])
+    assert (first.ran, second.ran) == ([_UNIQUE], [])
     assert len(entries(InDirectory(rebuild.cache / ".built"))) == 1
 
 
@@ -219,14 +219,14 @@ def test_a_directory_is_named_in_several_ways(
 ) -> None:
     rebuild = make_rebuild(None)
     flag = f"--cache-repo={form.format(tmp_path / 'new/layers')}"
-    rebuild(f"FROM {busybox}\n{_DATE}\n", flag)
+    rebuild(f"FROM {busybox}\n{_UNIQUE}\n", flag)
 
     assert rebuild("", flag).ran == []
     assert (tmp_path / "new/layers").is_dir()
 
 
 def test_other_users_can_read_what_is_kept(rebuild: Rebuild, busybox: str, tmp_path: Path) -> None:
-    rebuild(f"FROM {busybox}\n{_DATE}\n")
+    rebuild(f"FROM {busybox}\n{_UNIQUE}\n")
     for path in (tmp_path / "layers").rglob("*"):
         wanted = 0o755 if path.is_dir() else 0o644
         assert path.suffix == ".lock" or path.stat().st_mode & 0o777 == wanted, path
@@ -236,32 +236,32 @@ def test_nothing_is_added_where_that_is_not_wanted(
     make_rebuild: MakeRebuild, place: Place, busybox: str
 ) -> None:
     rebuild = make_rebuild(place)
-    rebuild(f"FROM {busybox}\n{_DATE}\n")
+    rebuild(f"FROM {busybox}\n{_UNIQUE}\n")
     kept = place.names()
-    log = rebuild(f"FROM {busybox}\n{_DATE}\nRUN true\n", "--no-push-cache")
+    log = rebuild(f"FROM {busybox}\n{_UNIQUE}\nRUN true\n", "--no-push-cache")
     again = rebuild("", "--no-push-cache")
 
-    assert log.taken == again.taken == [_DATE]
+    assert log.taken == again.taken == [_UNIQUE]
     assert log.ran == again.ran == ["RUN true"]
     assert place.names() == kept
 
 
 def test_no_cache_without_the_flag(rebuild: Rebuild, busybox: str, tmp_path: Path) -> None:
-    rebuild(f"FROM {busybox}\n{_DATE}\n")
+    rebuild(f"FROM {busybox}\n{_UNIQUE}\n")
     kept = InDirectory(tmp_path / "layers").names()
-    log = rebuild(f"FROM {busybox}\n{_DATE}\nRUN true\n", "--cache=false")
+    log = rebuild(f"FROM {busybox}\n{_UNIQUE}\nRUN true\n", "--cache=false")
 
-    assert log.ran == [_DATE, "RUN true"]
+    assert log.ran == [_UNIQUE, "RUN true"]
     assert InDirectory(tmp_path / "layers").names() == kept
 
 
 def test_the_old_name_of_the_flag_is_understood(rebuild: Rebuild, busybox: str) -> None:
-    text = f"FROM {busybox}\n{_DATE}\n"
+    text = f"FROM {busybox}\n{_UNIQUE}\n"
     rebuild(text)
     flags = ["--use-cache" if flag == "--cache" else flag for flag in rebuild.arguments]
     log = Log.of(rebuild.execute(*flags, check=True, env={}))
 
-    assert log.taken == [_DATE]
+    assert log.taken == [_UNIQUE]
     assert any("--use-cache" in text and "--cache" in text for text in [*log.notes, *log.warnings])
 
 
@@ -291,7 +291,7 @@ def test_an_image_carries_its_cache(
 ) -> None:
     """For a builder that has nothing else, and adds nothing anywhere."""
     first = make_rebuild(InDirectory(tmp_path / "one"), mode)
-    text = f'FROM {busybox}\n{_DATE}\nRUN cp /stamp /copy\nCMD ["cat", "/copy"]\n'
+    text = f'FROM {busybox}\n{_UNIQUE}\nRUN cp /stamp /copy\nCMD ["cat", "/copy"]\n'
     first(text, "--export-cache=type=inline", f"--destination={first.image}")
     made = layer_digests(first.image)
     elsewhere = first.image.replace(":latest", "-2:latest")
@@ -303,7 +303,7 @@ def test_an_image_carries_its_cache(
     )
 
     assert (log.ran, log.warnings) == ([], [])
-    assert (changed.ran, changed.taken) == (["RUN cat /stamp > /copy"], [_DATE])
+    assert (changed.ran, changed.taken) == (["RUN cat /stamp > /copy"], [_UNIQUE])
     assert layer_digests(elsewhere)[:2] == made[:2]
     assert podman.run(first.image) == podman.run(elsewhere)
 
@@ -313,11 +313,11 @@ def test_the_cache_is_looked_for_in_the_destination_itself(
 ) -> None:
     alone = replace(rebuild, place=InDirectory(tmp_path / "unused"))
     flags = ("--no-push-cache", "--export-cache=type=inline", "--import-cache=type=inline")
-    first = alone(f"FROM {busybox}\n{_DATE}\n", *flags)
+    first = alone(f"FROM {busybox}\n{_UNIQUE}\n", *flags)
     made = readers.digest(alone.image)
     second = alone("", *flags)
 
-    assert (first.ran, first.warnings, second.ran) == ([_DATE], [], [])
+    assert (first.ran, first.warnings, second.ran) == ([_UNIQUE], [], [])
     assert readers.digest(alone.image) == made
 
 

@@ -41,10 +41,10 @@ from integration.world import Passwords, Registry
 
 MakeRebuild = Callable[..., Rebuild]
 
-_DATE = "RUN date +%s%N > /stamp"
+_UNIQUE = "RUN cat /proc/sys/kernel/random/uuid > /stamp"
 _COPY = "RUN cp /stamp /copy"
 _LAST = "RUN cat /stamp /copy > /last"
-_STEPS = [_DATE, _COPY, _LAST]
+_STEPS = [_UNIQUE, _COPY, _LAST]
 
 
 _ON_DISK = ("layout", "directory")
@@ -219,7 +219,7 @@ def test_a_layer_that_cannot_be_had_is_made_anew_with_what_stands_on_it(
     proxy.faults = _LOST[case](layer_digests(behind.image)[1 + number])
     log = elsewhere(dockerfile(busybox, *_STEPS, "RUN true"))
 
-    # A date is another one now; the others give what they gave.
+    # A UUID is another one now; the others give what they gave.
     assert log.ran == [*(_STEPS if number == 0 else [_STEPS[number]]), "RUN true"]
     assert len(log.warnings) == 1, log.warnings
     assert is_whole(elsewhere.image)
@@ -234,7 +234,7 @@ def test_a_layer_that_cannot_be_had_is_missed_though_nothing_was_to_run(
     proxy.faults = _LOST[case](layer_digests(behind.image)[2])
     log = elsewhere()
 
-    assert (log.taken, log.ran) == ([_DATE, _LAST], [_COPY])
+    assert (log.taken, log.ran) == ([_UNIQUE, _LAST], [_COPY])
     assert len(log.warnings) == 1, log.warnings
     assert is_whole(elsewhere.image)
 
@@ -270,7 +270,7 @@ def test_a_damaged_file_is_a_miss_and_mended(
     log = elsewhere(dockerfile(busybox, *_STEPS, "RUN true"))
     again = elsewhere()
 
-    assert (log.taken, log.ran) == ([_DATE, _LAST], [_COPY, "RUN true"])
+    assert (log.taken, log.ran) == ([_UNIQUE, _LAST], [_COPY, "RUN true"])
     assert len(log.warnings) == 1, log.warnings
     assert is_whole(elsewhere.image)
     assert (again.ran, again.warnings) == ([], [])
@@ -284,10 +284,10 @@ def test_an_entry_of_somebody_else_is_no_entry(
     place = InRegistry(registry)
     rebuild = make_rebuild(place)
     rebuild(dockerfile(busybox))
-    images.push(images.busybox_layout(), registry, f"cache/layers:{key_for(place, 'date')}")
+    images.push(images.busybox_layout(), registry, f"cache/layers:{key_for(place, 'uuid')}")
     log = rebuild()
 
-    assert _DATE in log.ran
+    assert _UNIQUE in log.ran
     assert is_whole(rebuild.image)
     assert rebuild().ran == []
 

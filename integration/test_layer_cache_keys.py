@@ -14,7 +14,7 @@ from integration.rebuilds import Rebuild, copy_layout
 from integration.world import Registry
 from tests.web_server import WebServer
 
-_DATE = "RUN date +%s%N > /stamp"
+_UNIQUE = "RUN cat /proc/sys/kernel/random/uuid > /stamp"
 
 
 # --- builds that look alike ---------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_a_base_that_is_made_anew_with_the_same_files_is_the_same(
     """Its date, labels and command are no part of what a step stands on; its layers are."""
     layout = images.busybox_layout()
     base = images.push(layout, registry, "base/rebuilt:1")
-    assert rebuild(f"FROM {base}\nCOPY f /f\n{_DATE}\n", files=_F).ran
+    assert rebuild(f"FROM {base}\nCOPY f /f\n{_UNIQUE}\n", files=_F).ran
     config = {**readers.config(base)["config"], "Labels": {"a": "b"}, "Cmd": ["other"]}
     newer = copy_layout(layout, tmp_path / "newer", created="2025-01-01T00:00:00Z", config=config)
     images.push(newer, registry, "base/rebuilt:1")
@@ -182,7 +182,7 @@ def test_a_base_that_is_made_anew_with_the_same_files_is_the_same(
     config["Env"] = [*config["Env"], "MORE=1"]
     other = copy_layout(layout, tmp_path / "other", config=config)
     images.push(other, registry, "base/rebuilt:1")
-    assert rebuild().ran == [_DATE]
+    assert rebuild().ran == [_UNIQUE]
 
 
 def test_what_a_url_gives_is_part_of_the_key(

@@ -27,7 +27,7 @@ from integration.world import Registry
 
 MakeRebuild = Callable[..., Rebuild]
 
-_DATE = "RUN date +%s%N > /stamp"
+_UNIQUE = "RUN cat /proc/sys/kernel/random/uuid > /stamp"
 _PATIENCE = 60.0  # seconds
 
 
@@ -91,13 +91,13 @@ def test_a_stage_whose_result_is_the_same_again_changes_nothing_above_it(
     """The entry of a command is gone; it gives what it gave, so what stands on it may stay."""
     place = InDirectory(tmp_path / "layers")
     rebuild = make_rebuild(place, mode)
-    rebuild(f"FROM {busybox}\nRUN echo 1 > /a\n{_DATE}\nRUN cat /stamp > /last\n")
+    rebuild(f"FROM {busybox}\nRUN echo 1 > /a\n{_UNIQUE}\nRUN cat /stamp > /last\n")
     made = layer_digests(rebuild.image)
     place.remove(key_for(place, "echo 1"))
     log = rebuild()
 
     assert log.ran == ["RUN echo 1 > /a"]
-    assert log.taken == [_DATE, "RUN cat /stamp > /last"]
+    assert log.taken == [_UNIQUE, "RUN cat /stamp > /last"]
     assert layer_digests(rebuild.image)[2:] == made[2:]
 
 
@@ -108,11 +108,11 @@ def test_what_was_made_on_another_result_is_not_used(
     what was made of the new one.
     """  # fmt: skip
     rebuild = make_rebuild(place, mode)
-    rebuild(f"FROM {busybox}\n{_DATE}\nRUN cp /stamp /copy\nRUN cp /copy /last\n")
-    place.remove(key_for(place, "date"))
+    rebuild(f"FROM {busybox}\n{_UNIQUE}\nRUN cp /stamp /copy\nRUN cp /copy /last\n")
+    place.remove(key_for(place, "uuid"))
     log = rebuild()
 
-    assert log.ran == [_DATE, "RUN cp /stamp /copy", "RUN cp /copy /last"]
+    assert log.ran == [_UNIQUE, "RUN cp /stamp /copy", "RUN cp /copy /last"]
     with readers.unpacked(rebuild.image) as root:
         texts = {(root / name).read_text() for name in ("stamp", "copy", "last")}
     assert len(texts) == 1
@@ -122,14 +122,14 @@ def test_what_was_made_on_another_result_is_not_used(
 def test_what_two_stages_have_in_common_is_done_once(
     make_rebuild: MakeRebuild, mode: str, busybox: str, tmp_path: Path
 ) -> None:
-    """Done twice, the date in the image would be another than the one that is cached."""
+    """Done twice, the UUID in the image would be another than the one that is cached."""
     rebuild = make_rebuild(InDirectory(tmp_path / "layers"), mode)
     copies = "COPY --link --from=one /stamp /copy\nCOPY --link a /a\nCOPY --link a /a\n"
-    text = f"FROM {busybox} AS one\n{_DATE}\nFROM {busybox}\n{_DATE}\n{copies}"
+    text = f"FROM {busybox} AS one\n{_UNIQUE}\nFROM {busybox}\n{_UNIQUE}\n{copies}"
     log = rebuild(text, files={"a": "a"})
 
-    assert sorted(log.ran) == ["COPY --link --from=one /stamp /copy", "COPY --link a /a", _DATE]
-    assert sorted(log.taken) == ["COPY --link a /a", _DATE]
+    assert sorted(log.ran) == ["COPY --link --from=one /stamp /copy", "COPY --link a /a", _UNIQUE]
+    assert sorted(log.taken) == ["COPY --link a /a", _UNIQUE]
     with readers.unpacked(rebuild.image) as root:
         assert (root / "copy").read_text() == (root / "stamp").read_text()
     made = readers.digest(rebuild.image)
@@ -143,8 +143,8 @@ def test_what_was_copied_from_another_result_of_a_stage_is_not_used(
     place = InDirectory(tmp_path / "layers")
     rebuild = make_rebuild(place, mode)
     copies = "COPY --from=one /stamp /first\nRUN true\nCOPY --from=one /stamp /second\n"
-    rebuild(f"FROM {busybox} AS one\n{_DATE}\nFROM {busybox}\n{copies}")
-    place.remove(key_for(place, "date"))
+    rebuild(f"FROM {busybox} AS one\n{_UNIQUE}\nFROM {busybox}\n{copies}")
+    place.remove(key_for(place, "uuid"))
     place.remove(key_for(place, "/second"))
     rebuild()
 
@@ -182,7 +182,7 @@ def test_a_build_from_the_cache_moves_no_layer(
     """Neither here nor there: the registry has them all, and is asked to show them elsewhere."""
     base = _copied(debian, own)
     first = replace(make_rebuild(None, mode), image=f"{own.address}/app:1")
-    log = first(f"FROM {base}\nWORKDIR /work\n{_DATE}\nCOPY file .\n", files={"file": "x"})
+    log = first(f"FROM {base}\nWORKDIR /work\n{_UNIQUE}\nCOPY file .\n", files={"file": "x"})
     assert len(log.ran) == 3
     made = layer_digests(first.image)
     second = replace(first, image=f"{own.address}/other/app:2", place=InRegistry(own, "app/cache"))
@@ -224,7 +224,7 @@ def test_a_build_from_the_cache_unpacks_nothing(
 ) -> None:
     """The disk would not hold the base image, nor a layer beside its blob."""
     rebuild = make_rebuild(place)
-    rebuild(f"FROM {debian}\n{_DATE}\nRUN dd if=/dev/urandom of=/noise bs=1M count=3\n")
+    rebuild(f"FROM {debian}\n{_UNIQUE}\nRUN dd if=/dev/urandom of=/noise bs=1M count=3\n")
     made = layer_digests(rebuild.image)
     elsewhere = replace(rebuild, image=rebuild.image.replace(":latest", "/elsewhere:latest"))
     small = in_sandbox(programs, mounted("small", programs.work))
@@ -239,7 +239,7 @@ def test_only_what_a_step_stands_on_is_fetched(
 ) -> None:
     """Not the image and the layers of a stage whose files are in a layer already."""
     big, small = _copied(debian, own), _copied(busybox, own)
-    text = f"FROM {big} AS tools\nRUN echo tool > /tool\nFROM {small}\n{_DATE}\n"
+    text = f"FROM {big} AS tools\nRUN echo tool > /tool\nFROM {small}\n{_UNIQUE}\n"
     text += "COPY --from=tools /tool /tool\nRUN cat /tool > /last\n"
     rebuild = replace(make_rebuild(None, mode), image=f"{own.address}/app:1")
     rebuild(text)

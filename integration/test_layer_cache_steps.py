@@ -16,7 +16,7 @@ from tests.web_server import Answer, WebServer
 
 MakeRebuild = Callable[..., Rebuild]
 
-_DATE = "RUN date +%s%N > /stamp"
+_UNIQUE = "RUN cat /proc/sys/kernel/random/uuid > /stamp"
 
 
 @pytest.fixture
@@ -63,11 +63,11 @@ def test_steps_before_one_that_fails_are_kept(
 ) -> None:
     """Who mends a line need not wait again for those before it."""
     rebuild = make_rebuild(place, mode)
-    failed = rebuild(f"FROM {busybox}\n{_DATE}\nRUN false\n", check=False)
+    failed = rebuild(f"FROM {busybox}\n{_UNIQUE}\nRUN false\n", check=False)
     assert failed.finished.status != 0
-    log = rebuild(f"FROM {busybox}\n{_DATE}\nRUN true\n")
+    log = rebuild(f"FROM {busybox}\n{_UNIQUE}\nRUN true\n")
 
-    assert (log.taken, log.ran) == ([_DATE], ["RUN true"])
+    assert (log.taken, log.ran) == ([_UNIQUE], ["RUN true"])
 
 
 def test_a_wrong_instruction_is_refused_as_without_a_cache(rebuild: Rebuild, busybox: str) -> None:
@@ -111,10 +111,10 @@ def test_files_with_names_that_are_no_text(rebuild: Rebuild, busybox: str) -> No
 
 
 def test_a_target_takes_what_a_build_of_everything_made(rebuild: Rebuild, busybox: str) -> None:
-    rebuild(f"FROM {busybox} AS one\n{_DATE}\nFROM one\nRUN cp /stamp /copy\n")
+    rebuild(f"FROM {busybox} AS one\n{_UNIQUE}\nFROM one\nRUN cp /stamp /copy\n")
     log = rebuild("", "--target=one")
 
-    assert (log.taken, log.ran) == ([_DATE], [])
+    assert (log.taken, log.ran) == ([_UNIQUE], [])
 
 
 def test_files_of_another_image_are_known_by_its_layers(
@@ -150,7 +150,7 @@ def test_a_mount_of_another_stage_counts(
     """By the stage's key; and by what it gave, where it had to be built again."""
     rebuild = make_rebuild(store, mode)
     mount = "RUN --mount=from=one,target=/one cp /one/stamp /copy"
-    rebuild(f"FROM {busybox} AS one\n{_DATE}\nFROM {busybox}\n{mount}\nRUN true\n")
+    rebuild(f"FROM {busybox} AS one\n{_UNIQUE}\nFROM {busybox}\n{mount}\nRUN true\n")
     assert rebuild().ran == []
     changed = rebuild(
         f"FROM {busybox} AS one\nRUN echo changed > /stamp\nFROM {busybox}\n{mount}\nRUN true\n"
@@ -164,8 +164,8 @@ def test_stages_that_begin_alike_are_of_one_piece(
     make_rebuild: MakeRebuild, store: Place, mode: str, busybox: str
 ) -> None:
     """Two stages have a step with the same key, which gives something else each time."""
-    text = f"FROM {busybox} AS a\n{_DATE}\nRUN cp /stamp /a\n"
-    text += f"FROM {busybox} AS b\n{_DATE}\nRUN cp /stamp /b\n"
+    text = f"FROM {busybox} AS a\n{_UNIQUE}\nRUN cp /stamp /a\n"
+    text += f"FROM {busybox} AS b\n{_UNIQUE}\nRUN cp /stamp /b\n"
     text += f"FROM {busybox}\nCOPY --from=a /a /stamp /of-a/\nCOPY --from=b /b /stamp /of-b/\n"
     rebuild = make_rebuild(store, mode)
     rebuild(text)
@@ -197,33 +197,33 @@ def test_a_checksum_spares_the_download(rebuild: Rebuild, busybox: str, web: Web
 def test_the_order_of_variables_and_arguments_does_not_count(
     rebuild: Rebuild, busybox: str
 ) -> None:
-    text = f"FROM {busybox}\nARG X\nARG Y\nENV A=1\nENV B=2\n{_DATE}\n"
+    text = f"FROM {busybox}\nARG X\nARG Y\nENV A=1\nENV B=2\n{_UNIQUE}\n"
     rebuild(text, "--build-arg=X=1", "--build-arg=Y=2")
     turned = text.replace("A=1", "C").replace("B=2", "A=1").replace("ENV C", "ENV B=2")
     log = rebuild(turned.replace("ARG X\nARG Y", "ARG Y\nARG X"), "--build-arg=Y=2",
                   "--build-arg=X=1")  # fmt: skip
 
-    assert log.taken == [_DATE]
+    assert log.taken == [_UNIQUE]
 
 
 def test_proxies_do_not_count_unless_they_are_declared(rebuild: Rebuild, busybox: str) -> None:
-    text = f"FROM {busybox}\n{_DATE}\n"
+    text = f"FROM {busybox}\n{_UNIQUE}\n"
     rebuild(text, "--build-arg=http_proxy=http://one.example:1")
     assert rebuild("", "--build-arg=http_proxy=http://two.example:2").ran == []
 
     declared = text.replace("RUN", "ARG http_proxy\nRUN")
-    assert rebuild(declared, "--build-arg=http_proxy=http://one.example:1").ran == [_DATE]
-    assert rebuild(declared, "--build-arg=http_proxy=http://two.example:2").ran == [_DATE]
+    assert rebuild(declared, "--build-arg=http_proxy=http://one.example:1").ran == [_UNIQUE]
+    assert rebuild(declared, "--build-arg=http_proxy=http://two.example:2").ran == [_UNIQUE]
 
 
 def test_a_base_by_an_argument_counts_as_what_it_is(
     rebuild: Rebuild, busybox: str, debian: str
 ) -> None:
-    text = f"ARG BASE\nFROM $BASE\n{_DATE}\n"
+    text = f"ARG BASE\nFROM $BASE\n{_UNIQUE}\n"
     rebuild(text, f"--build-arg=BASE={busybox}")
 
-    assert rebuild(f"FROM {busybox}\n{_DATE}\n").ran == []
-    assert rebuild(text, f"--build-arg=BASE={debian}").ran == [_DATE]
+    assert rebuild(f"FROM {busybox}\n{_UNIQUE}\n").ran == []
+    assert rebuild(text, f"--build-arg=BASE={debian}").ran == [_UNIQUE]
 
 
 # --- places -------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def test_layers_may_be_kept_beside_the_images_themselves(
     """In the very repository that is pushed to."""
     rebuild = make_rebuild(None)
     flag = f"--cache-repo={rebuild.image.removesuffix(':latest')}"
-    rebuild(f"FROM {busybox}\n{_DATE}\n", flag)
+    rebuild(f"FROM {busybox}\n{_UNIQUE}\n", flag)
 
     assert rebuild("", flag).ran == []
 
@@ -245,9 +245,9 @@ def test_an_old_entry_that_nobody_needs_is_not_asked_for(
 ) -> None:
     """Only the last step's stage is needed: what it stands on may be gone."""
     rebuild = make_rebuild(store)
-    rebuild(f"FROM {busybox} AS one\n{_DATE}\nFROM {busybox}\nCOPY --from=one /stamp /\n")
+    rebuild(f"FROM {busybox} AS one\n{_UNIQUE}\nFROM {busybox}\nCOPY --from=one /stamp /\n")
     made = readers.digest(rebuild.image)
-    store.remove(key_for(store, "date"))
+    store.remove(key_for(store, "uuid"))
     log = replace(rebuild, cache_dir="another")()
 
     assert log.ran == []
@@ -265,7 +265,7 @@ def test_a_second_build_is_the_first_with_other_flags_too(
     make_rebuild: MakeRebuild, mode: str, busybox: str, tmp_path: Path, flag: str
 ) -> None:
     rebuild = make_rebuild(InDirectory(tmp_path / "layers"), mode)
-    text = f"FROM {busybox}\nRUN echo x > /left-out; date > /a; rm /bin/vi\nCOPY f /f\n{_DATE}\n"
+    text = f"FROM {busybox}\nRUN echo x > /left-out; date > /a; rm /bin/vi\nCOPY f /f\n{_UNIQUE}\n"
     first = rebuild(text, flag, files={"f": "x"})
     made = readers.digest(rebuild.image)
     second = rebuild("", flag)
@@ -304,7 +304,7 @@ def test_what_a_cache_mount_holds_is_no_part_of_the_key_and_outlives_the_build(
 
 def test_triggers_of_a_base_are_steps_like_others(rebuild: Rebuild, busybox: str) -> None:
     parent = rebuild.image.replace(":latest", "-parent:latest")
-    rebuild(f"FROM {busybox}\nONBUILD RUN date +%s%N > /stamp\nONBUILD COPY f /f\n",
+    rebuild(f"FROM {busybox}\nONBUILD {_UNIQUE}\nONBUILD COPY f /f\n",
             f"--destination={parent}", files={"f": "x"})  # fmt: skip
     child = f"FROM {parent}\nRUN cat /stamp\n"
     assert len(rebuild(child).ran) == 3
