@@ -18,6 +18,7 @@ from kaniko_core.errors import DiskError, KanikoError, disk_errors
 from kaniko_core.oci.archive import EMPTY_DIFF_ID
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.index import ImageIndex
 from kaniko_core.oci.layout import LayoutStore
 from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.oci.tarball import write_tarball
@@ -29,6 +30,18 @@ from kaniko_core.registry.client import Registry
 _UPLOADS = 4
 # What renaming onto a file says that is mounted, or whose directory is not ours to change.
 _NOT_TO_BE_REPLACED = frozenset({EACCES, EBUSY, EPERM, EROFS})
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """What a target became: an image, or an index of the images for several platforms.
+
+    Attributes:
+        stage: the target as the user named it; empty for the last stage.
+    """
+
+    stage: str
+    content: Image | ImageIndex
 
 
 @dataclass(frozen=True, slots=True)

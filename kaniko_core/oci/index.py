@@ -1,0 +1,96 @@
+"""Indexes with the images that they list: one name for several platforms, or with attestations.
+
+Source: OCI image-spec v1.1, image-index.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+
+from kaniko_core.errors import ContentError
+from kaniko_core.oci.digest import Digest
+from kaniko_core.oci.image import Image
+from kaniko_core.oci.platform import Platform
+from kaniko_core.oci.spec import Descriptor, Index, MediaType
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An image as an index lists it.
+
+    Attributes:
+        platform: what it is for; its config's where it is None.
+        annotations: of its descriptor in the index.
+    """
+
+    image: Image
+    platform: Platform | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The entry in the index."""
+        platform = self.platform or self.image.config.platform
+        return replace(self.image.descriptor, platform=platform, annotations=self.annotations)
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """An index, and all the images that it lists, in its order.
+
+    No ``slots``: the cached properties need ``__dict__``.
+    """
+
+    raw: bytes
+    images: tuple[Image, ...]
+
+    @classmethod
+    def of(cls, raw: bytes, images: Iterable[Image]) -> ImageIndex:
+        """Check that the two belong together, and return the index.
+
+        Raises:
+            ContentError: *raw* is no index, or lists other images.
+        """
+        made = cls(raw, tuple(images))
+        listed = [item.digest for item in made.index.manifests]
+        if listed != [image.digest for image in made.images]:
+            raise ContentError("the images are not those of the index")
+        return made
+
+    @cached_property
+    def index(self) -> Index:
+        """The parsed index."""
+        return Index.parse(self.raw)
+
+    @cached_property
+    def digest(self) -> Digest:
+        """The digest of the index."""
+        return Digest.of(self.raw)
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The index's own descriptor."""
+        return Descriptor(self.index.media_type, self.digest, len(self.raw))
+
+
+def list_images(
+    listed: Sequence[Listed], *, docker: bool, annotations: Mapping[str, str] = _NOTHING
+) -> ImageIndex:
+    """Return a new index of images.
+
+    Args:
+        listed: what it lists, in this order.
+        docker: whether it is one of Docker's manifest lists rather than OCI's.
+        annotations: of the index itself.
+    """
+    index = Index(
+        MediaType.DOCKER_INDEX if docker else MediaType.OCI_INDEX,
+        tuple(item.descriptor for item in listed),
+        dict(annotations),
+    )
+    return ImageIndex.of(index.to_bytes(), [item.image for item in listed])
