@@ -2,6 +2,8 @@
 
     <world cache>/
     ├── busybox/           Debian's busybox-static, a symlink for each applet
+    ├── busybox-arm64/     the same for another architecture than most machines have
+    ├── qemu-aarch64/      Debian's emulator of that one
     ├── debian/            Debian bookworm, minbase, with ca-certificates; apt works in RUN
     ├── large/             the same with compilers and interpreters: about 50,000 entries
     └── <name>.lock        held while one of them is being made
@@ -31,6 +33,7 @@ _SUITE = "bookworm"
 _LARGE = "ca-certificates,build-essential,python3-dev,python3-pip,git,vim,curl,npm"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CHUNK = 1 << 20
+_EMULATOR = "qemu-aarch64-static"
 _OLD = 1_600_000_000  # seconds: a time that no test mistakes for its own
 
 # Options of the machine's apt that the one inside the image needs to reach the same mirrors.
@@ -40,6 +43,28 @@ _APT_OPTIONS = ("Acquire::http::", "Acquire::https::", "Acquire::Check-")
 def busybox_layout() -> Path:
     """Return the layout of the busybox image, made if need be."""
     return _kept("busybox", _make_busybox)
+
+
+def foreign_layout() -> Path:
+    """Return the layout of a busybox image for arm64, made if need be."""
+    return _kept(
+        "busybox-arm64",
+        lambda layout: _make_busybox(
+            layout, _unpacked("busybox-static", "bin/busybox", "arm64"), "arm64"
+        ),
+    )
+
+
+def emulator() -> Path:
+    """Return a program that runs those of arm64 on this machine, fetched if need be."""
+
+    def make(directory: Path) -> None:
+        directory.mkdir()
+        program = directory / "qemu"
+        program.write_bytes(_unpacked("qemu-user-static", f"usr/bin/{_EMULATOR}"))
+        program.chmod(0o755)
+
+    return _kept("qemu-aarch64", make) / "qemu"
 
 
 def debian_layout() -> Path:
@@ -78,12 +103,29 @@ def _kept(name: str, make: Callable[[Path], None]) -> Path:
     return layout
 
 
-def _make_busybox(layout: Path) -> None:
+def _unpacked(package: str, name: str, architecture: str = "") -> bytes:
+    """Return a file of a Debian package, which is not installed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tar = Path(scratch) / "root.tar"
+        options = [f"--aptopt={line}" for line in _apt_options()]
+        if architecture:
+            options.append(f"--architectures={architecture}")
+        command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={package}", *options]
+        subprocess.run(
+            [*command, _SUITE, str(tar)], check=True, env={**os.environ, "TMPDIR": scratch}
+        )
+        with tarfile.open(tar) as archive:
+            stream = archive.extractfile(f"./{name}")
+            assert stream is not None, name
+            return stream.read()
+
+
+def _make_busybox(layout: Path, program: bytes = b"", architecture: str = "") -> None:
+    program = program or Path("/bin/busybox").read_bytes()
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         for name, mode in _BUSYBOX_DIRECTORIES:
             archive.addfile(_member(name, tarfile.DIRTYPE, mode))
-        program = Path("/bin/busybox").read_bytes()
         member = _member("bin/busybox", tarfile.REGTYPE, 0o755)
         member.size = len(program)
         archive.addfile(member, io.BytesIO(program))
@@ -100,7 +142,7 @@ def _make_busybox(layout: Path) -> None:
             member.size = len(text)
             archive.addfile(member, io.BytesIO(text.encode()))
     tar.seek(0)
-    write_layout(layout, tar, {"Env": [_PATH], "Cmd": ["sh"]})
+    write_layout(layout, tar, {"Env": [_PATH], "Cmd": ["sh"]}, architecture)
 
 
 _BUSYBOX_DIRECTORIES = (
@@ -148,7 +190,10 @@ def _apt_options() -> list[str]:
 
 
 def write_layout(
-    layout: Path, tar: io.BufferedIOBase | io.BytesIO, config: Mapping[str, object]
+    layout: Path,
+    tar: io.BufferedIOBase | io.BytesIO,
+    config: Mapping[str, object],
+    architecture: str = "",
 ) -> None:
     """Write an OCI layout with one layer, tagged ``latest``."""
     blobs = layout / "blobs" / "sha256"
@@ -166,7 +211,7 @@ def write_layout(
         blobs,
         "application/vnd.oci.image.config.v1+json",
         {
-            "architecture": _architecture(),
+            "architecture": architecture or _architecture(),
             "os": "linux",
             "created": "2024-01-01T00:00:00Z",
             "config": dict(config),

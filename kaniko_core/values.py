@@ -108,6 +108,11 @@ def key_value(text: str) -> tuple[str, str]:
     return key, value
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Read names with commas between them; empty ones count for nothing."""
+    return tuple(name for name in (part.strip() for part in text.split(",")) if name)
+
+
 def build_arg(text: str) -> tuple[str, str | None]:
     """Read ``NAME=value``, or ``NAME`` alone: then the value is None (from the environment)."""
     key, equals, value = text.partition("=")

@@ -124,7 +124,7 @@ def images_of(
         ) from error
     parsed = parse_dockerfile(data, str(dockerfile))
     plans = (
-        make_plan(parsed, target=str(stage.number), build_args=build_args, target_platform=platform)
+        make_plan(parsed, targets=(str(stage.number),), build_args=build_args, target_platform=platform)
         for stage in parsed.stages
     )
     named = (image for plan in plans for image in sorted(plan.images, key=lambda i: i.name))

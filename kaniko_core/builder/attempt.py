@@ -13,7 +13,7 @@ from kaniko_core.builder.finished import timed, without_empty
 from kaniko_core.builder.origins import BuiltStage
 from kaniko_core.builder.stage import StageBuilder
 from kaniko_core.oci.image import Image, compose
-from kaniko_core.options import OutputOptions
+from kaniko_core.options import AnnotationPlace, ImageOptions
 from kaniko_core.steps.inline import with_inline, without_inline
 from kaniko_core.steps.step import CachedStep, LostLayer
 
@@ -22,8 +22,10 @@ from kaniko_core.steps.step import CachedStep, LostLayer
 _STAGES = 8
 
 
-def build_stages(builder: StageBuilder, ends: Iterable[Callable[[], None]]) -> BuiltStage:
-    """Build every stage of the plan, each as soon as those it needs are there; return the target.
+def build_stages(
+    builder: StageBuilder, ends: Iterable[Callable[[], None]]
+) -> tuple[BuiltStage, ...]:
+    """Build every stage of the plan, each as soon as those it needs are there; return the targets.
 
     Args:
         builder: builds each of them.
@@ -57,7 +59,7 @@ def build_stages(builder: StageBuilder, ends: Iterable[Callable[[], None]]) -> B
                 end()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return built[plan.target]
+    return tuple(built[number] for number in plan.targets)
 
 
 @contextmanager
@@ -75,12 +77,12 @@ def _others_finished(running: Collection[Future[BuiltStage]]) -> Iterator[None]:
         raise
 
 
-def image_of(stage: BuiltStage, output: OutputOptions, epoch: int | None, *, inline: bool) -> Image:
+def image_of(stage: BuiltStage, image: ImageOptions, epoch: int | None, *, inline: bool) -> Image:
     """Return the image of a finished stage, waiting for its layers.
 
     Args:
         stage: the target.
-        output: says what labels it gets beside its own.
+        image: says what the image is like beside what is in it.
         epoch: the time that stands for the present, in seconds since 1970.
         inline: whether it carries the keys of its layers.
     """
@@ -90,7 +92,7 @@ def image_of(stage: BuiltStage, output: OutputOptions, epoch: int | None, *, inl
     entries, layers = without_empty(config.history, layers, own)
     entries = timed(entries)
     created = entries[-1].created if entries and epoch is None else None
-    all_labels = {**config.config.labels, **dict(output.label)}
+    all_labels = {**config.config.labels, **dict(image.label)}
     config = replace(
         config,
         config=replace(config.config, labels=all_labels),
@@ -100,7 +102,8 @@ def image_of(stage: BuiltStage, output: OutputOptions, epoch: int | None, *, inl
     config = without_inline(config)
     if inline:
         config = with_inline(config, _sound(stage.steps))
-    return compose(config, layers, docker=stage.docker)
+    annotations = image.annotations_of(AnnotationPlace.MANIFEST, config.platform)
+    return compose(config, layers, docker=stage.docker, annotations=annotations)
 
 
 def _sound(steps: Iterable[Callable[[], CachedStep]]) -> Iterator[CachedStep]:

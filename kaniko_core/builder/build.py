@@ -1,11 +1,14 @@
 """One build, from options to a delivered image.
 
-Dockerfile ─▶ Plan ─▶ checks (destinations) ─▶ keys ─▶ stages, side by side ─▶ delivery
+Dockerfile ─▶ checks (destinations) ─▶ for each platform: plan ─▶ keys ─▶ stages ─▶ delivery
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from kaniko_core.builder.agents import Agents, open_agents
@@ -13,7 +16,9 @@ from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.cached.known import CacheDirectory, Known, open_reuse
 from kaniko_core.builder.check import announce_checks
 from kaniko_core.builder.isolation import protected_paths, put_back
+from kaniko_core.builder.jobs import Job, finish
 from kaniko_core.builder.output import BuildResult, open_delivery
+from kaniko_core.builder.products import check_products
 from kaniko_core.builder.project import ContextFiles, Project, open_project
 from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.builder.run import refuse_forbidden
@@ -26,6 +31,7 @@ from kaniko_core.dockerfile.scope import unused_build_args
 from kaniko_core.options import (
     BuildOptions,
     CacheOptions,
+    ImageOptions,
     LayerCacheOptions,
     OutputOptions,
     RegistryOptions,
@@ -41,16 +47,18 @@ def build(
     registry: RegistryOptions | None = None,
     layers: LayerCacheOptions | None = None,
     *,
+    image: ImageOptions | None = None,
     progress: Progress = silent,
 ) -> BuildResult:
-    """Build the image that *build* describes, and deliver it as *output* says.
+    """Build the images that *build* describes, and deliver them as *output* says.
 
     Raises:
         KanikoError: with a sentence for people; nothing half-written is left behind.
     """
     cache, registry = cache or CacheOptions(), registry or RegistryOptions()
-    layers = layers or LayerCacheOptions()
+    layers, image = layers or LayerCacheOptions(), image or ImageOptions()
     output.require_destination()
+    check_products(build, image, output)
     secrets = read_secrets(build.secret)
     shared = shared_directory(build, cache)
     with ExitStack() as stack:
@@ -58,29 +66,18 @@ def build(
         put_back(workspace)
         agents = stack.enter_context(open_agents(build.ssh, workspace.directory / "keys"))
         remote = stack.enter_context(_remote(workspace, secrets, agents, registry))
-        project = open_project(build, remote)
-        plan = project.plan()
+        project = open_project(build, remote, reproducible=image.reproducible)
         _note(project, build, progress)
-        refuse_forbidden(plan, build.allow)
+        for plan in (one.plan() for one in _each_platform(project, build)):
+            refuse_forbidden(plan, build.allow)
         spool = workspace.directory
         pull = stack.enter_context(Registry(registry, progress=progress, spool=spool))
         push = stack.enter_context(Registry(registry, push=True, progress=progress))
-        delivery = stack.enter_context(open_delivery(output, push, progress))
+        delivery = stack.enter_context(open_delivery(output, push, progress, build.targets))
         on_disk = ImageCache(cache) if build.cache else None
         images = BaseImages(pull, on_disk, progress, hold=workspace.hold)
-        plan = project.plan_with(images)
-        announce_checks(project, plan, images, progress)
-        known = Known(
-            build=build,
-            project=project,
-            plan=plan,
-            images=images,
-            remote=remote,
-            files=ContextFiles(project, remote, stack),
-        )
-        work = Work(
-            known=known,
-            output=output,
+        begin = partial(
+            Work,
             workspace=workspace,
             secrets=secrets,
             agents=agents,
@@ -91,9 +88,28 @@ def build(
             delivery=delivery,
         )
         place = CacheDirectory(path=shared, hold=workspace.hold, make_room=workspace.make_room)
-        reuse = open_reuse(known, layers, cache, registry, output, shared=place, progress=progress)
-        with reuse as reused:
-            return work.done(reused)
+        jobs: list[Job] = []
+        for one in _each_platform(project, build):
+            known = Known(
+                build=build,
+                image=image,
+                project=one,
+                plan=one.plan_with(images),
+                images=images,
+                remote=remote,
+                files=ContextFiles(one, remote, stack),
+            )
+            if not jobs:
+                announce_checks(one, known.plan, images, progress)
+            reuse = open_reuse(
+                known, layers, cache, registry, output, shared=place, progress=progress
+            )
+            jobs.append(Job(begin(known=known), stack.enter_context(reuse)))
+        return finish(jobs)
+
+
+def _each_platform(project: Project, build: BuildOptions) -> Iterator[Project]:
+    return (replace(project, platform=platform) for platform in build.platforms)
 
 
 def _remote(

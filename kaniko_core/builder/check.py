@@ -155,7 +155,7 @@ def _checked(
     on_disk = ImageCache(cache or CacheOptions()) if build.cache else None
     with Registry(registry, push=False, progress=progress) as pull:
         bases = _Bases(plan, BaseImages(pull, on_disk, progress), progress)
-        around = _surroundings(context, build_args, build.custom_platform, plan, bases.config)
+        around = _surroundings(context, build_args, build.platforms[0], plan, bases.config)
         report = check_source(source.data, source.path, around)
     lines = source.data.decode("utf-8", "replace").removesuffix("\n").split("\n")
     return CheckReport(

@@ -30,6 +30,7 @@ from kaniko_core.dockerfile.instructions import Add, Copy
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.layer import FileLayer
 from kaniko_core.oci.reference import SCRATCH, Repository
+from kaniko_core.options import ImageOptions
 from kaniko_core.steps.step import CachedStep
 
 
@@ -67,6 +68,7 @@ class Origins:
         files: returns the files of a named context.
         materialize: whether the target's files must be where commands run.
         reused: what the layer cache has; None where there is none.
+        made: what images are to be like.
     """
 
     plan: Plan
@@ -79,6 +81,7 @@ class Origins:
     delivery: Delivery
     materialize: bool = False
     reused: Reused | None = None
+    made: ImageOptions = field(default_factory=ImageOptions)
     _kept: dict[ImageBase | LayoutBase, Image] = field(default_factory=dict)
     _read_only: dict[ImageBase | LayoutBase, Tree] = field(default_factory=dict)
 
@@ -106,13 +109,14 @@ class Origins:
                 image = self._base_image(plan, wanted)
                 state = start_stage(image.config, self.plan.arguments, self.escape)
                 tree = self.trees.start(wanted.name, image, runs=self._enters_root(plan))
-                stage = BuiltStage(state, tree, image.is_docker, len(image.layers))
+                docker = self.made.is_docker(image.is_docker)
+                stage = BuiltStage(state, tree, docker, len(image.layers))
                 return replace(stage, lineage=self._begun(plan))
 
     def _empty(self, plan: StagePlan, name: str) -> BuiltStage:
         state = start_stage(scratch(plan.platform), self.plan.arguments, self.escape)
         tree = self.trees.start(name, runs=self._enters_root(plan))
-        return BuiltStage(state, tree, docker=False, lineage=self._begun(plan))
+        return BuiltStage(state, tree, docker=self.made.is_docker(False), lineage=self._begun(plan))
 
     def _begun(self, plan: StagePlan) -> Lineage | None:
         return None if self.reused is None else self.reused.reuse.begun(plan.stage.number)
@@ -143,7 +147,7 @@ class Origins:
                 image = spooled(image, lambda: self.workspace.fresh("blobs"))
             self.delivery.starts_from(repository)
         for layer in image.layers:
-            self.delivery.offer(layer)
+            self.delivery.offer(layer, self.plan.image_of(plan.stage.number))
         return image
 
     def source(

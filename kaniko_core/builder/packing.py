@@ -12,9 +12,10 @@ from kaniko_core.builder.output import Delivery
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import From, Instruction
 from kaniko_core.errors import KanikoError
+from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.entry import SECOND, Entry
 from kaniko_core.oci.layer import FileLayer, write_layer
-from kaniko_core.options import BuildOptions
+from kaniko_core.options import BuildOptions, ImageOptions
 
 
 @dataclass(slots=True)
@@ -25,7 +26,9 @@ class Packer:
         stage: the label of the stage that the step belongs to.
         docker: whether the layer gets Docker's media type.
         delivery: where the layer goes if it is part of the image; None where it is not.
+        target: which of the build's images it is part of, from 0.
         contents: whether somebody wants to compare what is in the layer.
+        latest: no file in it is younger, in seconds since 1970; None where any may be.
         layer: what comes of it, from the moment on when packing begins.
     """
 
@@ -35,7 +38,10 @@ class Packer:
     instruction: Instruction | From
     docker: bool
     delivery: Delivery | None
+    target: int
     contents: bool
+    image: ImageOptions
+    latest: int | None
     layer: Future[FileLayer] | None = None
 
     def __call__(self, entries: Callable[[], Iterable[Entry]]) -> Future[FileLayer]:
@@ -45,10 +51,14 @@ class Packer:
 
     def _packed(self, entries: Callable[[], Iterable[Entry]]) -> FileLayer:
         whole = in_whole_seconds(without(entries(), ignored_changes(self.options)))
+        if self.latest is not None:
+            whole = not_later(whole, self.latest)
         try:
             layer = write_layer(
                 whole,
                 self.workspace.fresh("blobs"),
+                compression=self.image.compression or Compression.GZIP,
+                level=self.image.compression_level,
                 docker=self.docker,
                 moved=lambda _: self.workspace.check(),
                 contents=self.contents,
@@ -57,7 +67,7 @@ class Packer:
             locate(error, self.stage, self.instruction)
             raise
         if self.delivery is not None:
-            self.delivery.offer(layer)
+            self.delivery.offer(layer, self.target)
         return layer
 
 
@@ -68,4 +78,15 @@ def in_whole_seconds(entries: Iterable[Entry]) -> Iterator[Entry]:
     """
     for entry in entries:
         entry.mtime_ns -= entry.mtime_ns % SECOND
+        yield entry
+
+
+def not_later(entries: Iterable[Entry], seconds: int) -> Iterator[Entry]:
+    """Give entries that are younger than *seconds* since 1970 that time.
+
+    Source: BuildKit, docs/build-repro.md, ``rewrite-timestamp``.
+    """
+    latest = seconds * SECOND
+    for entry in entries:
+        entry.mtime_ns = min(entry.mtime_ns, latest)
         yield entry

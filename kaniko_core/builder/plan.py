@@ -125,11 +125,20 @@ class StagePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The stages to build by number, the target's last; and the scope that FROM lines saw."""
+    """The stages to build by number, and the scope that FROM lines saw.
+
+    Attributes:
+        targets: the numbers of the stages that become images, each once.
+    """
 
     stages: Mapping[int, StagePlan]
-    target: int
+    targets: tuple[int, ...]
     arguments: Scope
+
+    @property
+    def target(self) -> int:
+        """The first target: the one that is pushed where no other is named."""
+        return self.targets[0]
 
     @property
     def needs_root(self) -> bool:
@@ -143,9 +152,16 @@ class Plan:
 
     @property
     def packed(self) -> frozenset[int]:
-        """The stages whose layers are the image's: the target, its base stage, and so on."""
+        """The stages whose layers are an image's: a target, its base stage, and so on."""
+        return frozenset().union(*map(self._chain, self.targets))
+
+    def image_of(self, number: int) -> int:
+        """Return which of the targets' images, from 0, first has the layers of a packed stage."""
+        return next(at for at, target in enumerate(self.targets) if number in self._chain(target))
+
+    def _chain(self, target: int) -> frozenset[int]:
         found: set[int] = set()
-        origin: Origin = StageBase(self.target)
+        origin: Origin = StageBase(target)
         while isinstance(origin, StageBase):
             found.add(origin.number)
             origin = self.stages[origin.number].base

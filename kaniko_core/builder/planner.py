@@ -52,7 +52,7 @@ _NO_CONTEXTS = NamedContexts()
 def make_plan(
     dockerfile: Dockerfile,
     *,
-    target: str = "",
+    targets: Sequence[str] = ("",),
     build_args: Mapping[str, str] | None = None,
     build_platform: Platform | None = None,
     target_platform: Platform | None = None,
@@ -60,11 +60,11 @@ def make_plan(
     triggers: Triggers = lambda _: (),
     every_stage: bool = False,
 ) -> Plan:
-    """Return the plan for *target* (a stage's name or number; the last stage where empty).
+    """Return the plan for *targets* (a stage's name or number; the last stage where empty).
 
     Args:
         dockerfile: as it was parsed.
-        target: which stage's image is wanted.
+        targets: which stages' images are wanted.
         build_args: values given for ARGs.
         build_platform: this machine's.
         target_platform: of the image.
@@ -78,21 +78,23 @@ def make_plan(
     """
     build_platform = build_platform or Platform.host()
     target_platform = target_platform or build_platform
-    number = _target(dockerfile, target)
+    numbers = tuple(dict.fromkeys(_target(dockerfile, target) for target in targets))
     arguments = global_scope(
         dockerfile,
         build_args=build_args or {},
         build_platform=build_platform,
         target_platform=target_platform,
-        target_stage=target or dockerfile.stages[number].start.name or "default",
+        # There is one for all stages, and so for all targets.
+        target_stage=targets[0] or dockerfile.stages[numbers[0]].start.name or "default",
     )
     names = _numbers_by_name(dockerfile.stages)
     planner = _Planner(dockerfile, arguments, target_platform, contexts, triggers, names)
-    planner.visit(number)
+    for number in numbers:
+        planner.visit(number)
     if every_stage:
         for stage in dockerfile.stages:
             planner.visit(stage.number)
-    return Plan(dict(sorted(planner.planned.items())), number, arguments)
+    return Plan(dict(sorted(planner.planned.items())), numbers, arguments)
 
 
 def _target(dockerfile: Dockerfile, target: str) -> int:

@@ -61,7 +61,7 @@ class Project:
     named: NamedContexts
     dockerfile: Dockerfile
     build_args: Mapping[str, str]
-    target: str = ""
+    targets: tuple[str, ...] = ("",)
     platform: Platform | None = None
     epoch: int | None = None
 
@@ -76,7 +76,7 @@ class Project:
         """
         plan = make_plan(
             self.dockerfile,
-            target=self.target,
+            targets=self.targets,
             build_args=self.build_args,
             target_platform=self.platform,
             contexts=self.named,
@@ -164,9 +164,15 @@ def _fetched(address: str, remote: RemoteSources) -> DockerfileSource:
 
 
 def open_project(
-    options: BuildOptions, remote: RemoteSources, sources: Sources | None = None
+    options: BuildOptions,
+    remote: RemoteSources,
+    sources: Sources | None = None,
+    *,
+    reproducible: bool = False,
 ) -> Project:
     """Find the context, and read the Dockerfile; unless they are given as *sources*.
+
+    What is *reproducible* is of 1970 where nothing else is said: the present is never the same.
 
     Raises:
         ContextError: the context or the Dockerfile cannot be read.
@@ -180,10 +186,11 @@ def open_project(
         named,
         parse_dockerfile(source.data, source.path),
         {name: value for name, value in options.build_arg if value is not None},
-        options.target,
-        options.custom_platform,
+        options.targets,
+        options.platforms[0],
     )
-    return _timed(project, remote)
+    project = _timed(project, remote)
+    return _at(project, 0) if reproducible and project.epoch is None else project
 
 
 def _timed(project: Project, remote: RemoteSources) -> Project:
@@ -210,6 +217,11 @@ def _timed(project: Project, remote: RemoteSources) -> Project:
         named_time=time_of,
         added_time=remote.time_of,
     )
+    return _at(project, seconds)
+
+
+def _at(project: Project, seconds: int | None) -> Project:
+    """Return *project* with its SOURCE_DATE_EPOCH, which commands may ask for."""
     text = "" if seconds is None else str(seconds)
     return replace(project, epoch=seconds, build_args={**project.build_args, epoch.NAME: text})
 

@@ -40,8 +40,11 @@ from kaniko_core.builder.workdir import workdir_entries
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction, Run
 from kaniko_core.errors import KanikoError
+from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.entry import Entry
-from kaniko_core.options import BuildOptions
+from kaniko_core.oci.image import Layer
+from kaniko_core.oci.layer import recompress
+from kaniko_core.options import BuildOptions, ImageOptions
 from kaniko_core.progress import (
     Progress,
     StageFinished,
@@ -63,6 +66,7 @@ class StageBuilder:
         remote: fetches the sources of ADD.
         epoch: seconds since 1970 that stand for the present time (``SOURCE_DATE_EPOCH``).
         options: what else the user wants of layers and trees.
+        image: what images are to be like.
     """
 
     origins: Origins
@@ -73,6 +77,7 @@ class StageBuilder:
     progress: Progress
     epoch: int | None = None
     options: BuildOptions = field(default_factory=BuildOptions)
+    image: ImageOptions = field(default_factory=ImageOptions)
 
     @property
     def plan(self) -> Plan:
@@ -277,10 +282,24 @@ class StageBuilder:
         if changes_nothing(layer):
             return stage
         if plan.stage.number in self.plan.packed:
-            if isinstance(layer, Housed) and self.origins.is_read_twice(layer.repository):
+            wanted = self.image.compression
+            if wanted not in (None, Compression.of_media_type(layer.descriptor.media_type)):
+                layer = self._recompressed(stage, layer)
+            elif isinstance(layer, Housed) and self.origins.is_read_twice(layer.repository):
                 layer = spooled_layer(layer, lambda: self.workspace.fresh("blobs"))
-            delivery.offer(layer)
+            delivery.offer(layer, self.plan.image_of(plan.stage.number))
         return replace(stage, tree=stage.tree.stacked(layer))
+
+    def _recompressed(self, stage: BuiltStage, layer: Layer) -> Layer:
+        """Return *layer*, which an earlier build compressed otherwise, as it is wanted now."""
+        assert self.image.compression is not None
+        return recompress(
+            layer,
+            self.workspace.fresh("blobs"),
+            compression=self.image.compression,
+            level=self.image.compression_level,
+            docker=stage.docker,
+        )
 
     def _is_squashed(self, plan: StagePlan) -> bool:
         """Whether all that the stage's instructions do becomes one layer."""
@@ -306,14 +325,18 @@ class StageBuilder:
     def _new_packer(
         self, plan: StagePlan, stage: BuiltStage, instruction: Instruction | From
     ) -> Packer:
+        packed = plan.stage.number in self.plan.packed
         return Packer(
             self.workspace,
             self.options,
             plan.stage.label,
             instruction,
             docker=stage.docker,
-            delivery=self.origins.delivery if plan.stage.number in self.plan.packed else None,
+            delivery=self.origins.delivery if packed else None,
+            target=self.plan.image_of(plan.stage.number) if packed else 0,
             contents=self.reused is not None,
+            image=self.image,
+            latest=self.epoch if self.image.reproducible else None,
         )
 
     def _put(self, stage: BuiltStage, entries: Sequence[Entry], pack: Packer | None) -> Tree:

@@ -1,6 +1,6 @@
-"""One build: everything that it needs, and the walk from a plan to a delivered image.
+"""One build for one platform: everything that it needs, and the walk from a plan to images.
 
-all keys ─▶ what is cached ─▶ stages, side by side ─▶ image ─▶ delivery
+all keys ─▶ what is cached ─▶ stages, side by side ─▶ images ─▶ products, of all platforms
    └───────────────◀── a cached layer turned out to be none ──◀──┘
 """
 
@@ -13,21 +13,17 @@ from pathlib import Path
 from kaniko_core.builder.agents import Agents
 from kaniko_core.builder.attempt import build_stages, image_of
 from kaniko_core.builder.cached.known import Known
-from kaniko_core.builder.cached.reuse import Reuse, Reused
+from kaniko_core.builder.cached.reuse import Reused
 from kaniko_core.builder.isolation import open_trees
 from kaniko_core.builder.origins import Origins
-from kaniko_core.builder.output import BuildResult, Delivery
+from kaniko_core.builder.output import Delivery
 from kaniko_core.builder.run import commands_of
 from kaniko_core.builder.secrets import Secrets
 from kaniko_core.builder.stage import StageBuilder
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.oci.image import Image
-from kaniko_core.options import (
-    OutputOptions,
-)
 from kaniko_core.progress import Noted, Progress
 from kaniko_core.registry.client import Registry
-from kaniko_core.steps.step import LostLayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +38,6 @@ class Work:
     """
 
     known: Known
-    output: OutputOptions
     workspace: Workspace
     secrets: Secrets
     agents: Agents
@@ -57,23 +52,13 @@ class Work:
         """Takes events of the build."""
         return self.workspace.progress
 
-    def done(self, reuse: Reuse | None) -> BuildResult:
-        """Build what the layer cache has not, and deliver the image.
+    def images(self, reused: Reused | None) -> tuple[Image, ...]:
+        """Build what the layer cache has not, and return the images of all targets.
 
         Raises:
+            LostLayer: a cached layer is none: the build is to start over.
             KanikoError: with a sentence for people.
         """
-        while True:
-            reused = None if reuse is None else reuse.chosen()
-            try:
-                return self.delivery.deliver(self._image(reused))
-            except LostLayer as lost:
-                # What was made meanwhile is known now: nothing is done twice.
-                assert reuse is not None
-                reuse.cache.lose(lost)
-                self.delivery.forget()
-
-    def _image(self, reused: Reused | None) -> Image:
         known, build = self.known, self.known.build
         plan = known.plan
         if reused is not None:
@@ -103,6 +88,7 @@ class Work:
                 delivery=self.delivery,
                 materialize=build.materialize,
                 reused=reused,
+                made=known.image,
             )
             builder = StageBuilder(
                 origins=origins,
@@ -113,8 +99,12 @@ class Work:
                 progress=self.progress,
                 epoch=known.project.epoch,
                 options=build,
+                image=known.image,
             )
             # From the top down, so that nobody begins anew what was ended.
             ends = (self.pull.cancel, known.remote.cancel, trees.cancel)
-            stage = build_stages(builder, ends)
-            return image_of(stage, self.output, known.project.epoch, inline=self.inline)
+            epoch = known.project.epoch
+            return tuple(
+                image_of(stage, known.image, epoch, inline=self.inline)
+                for stage in build_stages(builder, ends)
+            )

@@ -5,8 +5,10 @@ The raw bytes are kept so that an image that was pulled has the same digest wher
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from kaniko_core.errors import ContentError, KanikoError
@@ -14,6 +16,8 @@ from kaniko_core.oci.digest import Digest, read_verified
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.oci.spec import Descriptor, ImageConfig, Manifest, MediaType
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Layer(Protocol):
@@ -102,13 +106,20 @@ class Image:
         return self.manifest.media_type == MediaType.DOCKER_MANIFEST
 
 
-def compose(config: ImageConfig, layers: tuple[Layer, ...], *, docker: bool) -> Image:
+def compose(
+    config: ImageConfig,
+    layers: tuple[Layer, ...],
+    *,
+    docker: bool,
+    annotations: Mapping[str, str] = _NOTHING,
+) -> Image:
     """Return a new image of *config* (whose ``diff_ids`` are set here) and *layers*.
 
     Args:
         config: as it shall be, but for ``diff_ids``.
         layers: bottom first; a layer of the other family is given this family's media type.
         docker: use Docker's media types rather than OCI's.
+        annotations: of the manifest.
     """
     config = replace(config, diff_ids=tuple(layer.diff_id for layer in layers))
     raw_config = config.to_bytes()
@@ -120,6 +131,7 @@ def compose(config: ImageConfig, layers: tuple[Layer, ...], *, docker: bool) -> 
             len(raw_config),
         ),
         layers=tuple(_in_family(layer.descriptor, docker) for layer in layers),
+        annotations=dict(annotations),
     )
     return Image.of(manifest.to_bytes(), raw_config, layers)
 

@@ -153,6 +153,39 @@ def write_layer(
     )
 
 
+def recompress(
+    layer: Layer, path: Path, *, compression: Compression, level: int | None, docker: bool
+) -> FileLayer:
+    """Write the tar of *layer* to *path*, compressed otherwise.
+
+    Args:
+        layer: where the tar comes from; it is verified.
+        path: the blob's file; it appears when it is complete, and on an error nothing is left.
+        compression: how to store the tar.
+        level: as for ``compression.compressed``.
+        docker: use Docker's media type rather than OCI's.
+
+    Raises:
+        ContentError: *layer* is damaged.
+        DiskError: *path* cannot be written.
+    """
+    blob_hash, size = hashlib.sha256(), 0
+    with (
+        disk_errors("write the layer", path),
+        replacing(path, durable=False) as file,
+        open_tar(layer) as tar,
+    ):
+        blocks = iter(lambda: tar.read(_CHUNK) or b"", b"")
+        with closing(compressed(blocks, compression, level)) as pieces:
+            for piece in pieces:
+                blob_hash.update(piece)
+                file.write(piece)
+                size += len(piece)
+    digest = Digest("sha256", blob_hash.hexdigest())
+    descriptor = Descriptor(compression.layer_media_type(docker), digest, size)
+    return FileLayer(path, descriptor, layer.diff_id)
+
+
 class _Hash(Protocol):
     def update(self, data: bytes, /) -> None: ...
 

@@ -96,6 +96,18 @@ class Platform:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
+def platforms(text: str) -> tuple[Platform, ...]:
+    """Read platforms with commas between them; raise :class:`UsageError` where one is none.
+
+    ``local`` is the one that this process runs on, as it is for BuildKit.
+    """
+    return tuple(
+        Platform.host() if word == "local" else Platform.parse(word)
+        for word in (part.strip() for part in text.split(","))
+        if word
+    )
+
+
 def _normalised(architecture: str, variant: str) -> tuple[str, str]:
     architecture, variant = architecture.lower(), variant.lower()
     architecture = _ALIASES.get(architecture, architecture)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from kaniko_core.options.build import BuildOptions
 from kaniko_core.options.cache import CacheOptions, LayerCacheOptions
+from kaniko_core.options.destinations import Destination, UploadAddress
 from kaniko_core.options.flag import Flag
+from kaniko_core.options.image import Annotation, AnnotationPlace, ImageFormat, ImageOptions
 from kaniko_core.options.log import LogFormat, LogOptions, Verbosity
 from kaniko_core.options.output import OutputOptions
 from kaniko_core.options.prune import ListFormat, ListOptions, PruneOptions
@@ -18,9 +20,14 @@ from kaniko_core.options.warm import WarmOptions
 from kaniko_core.values import Isolation, SnapshotMode
 
 __all__ = [
+    "Annotation",
+    "AnnotationPlace",
     "BuildOptions",
     "CacheOptions",
+    "Destination",
     "Flag",
+    "ImageFormat",
+    "ImageOptions",
     "Isolation",
     "LayerCacheOptions",
     "ListFormat",
@@ -31,6 +38,7 @@ __all__ = [
     "PruneOptions",
     "RegistryOptions",
     "SnapshotMode",
+    "UploadAddress",
     "Verbosity",
     "WarmOptions",
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from kaniko_core.errors import UsageError
-from kaniko_core.oci.platform import Platform
+from kaniko_core.oci.platform import Platform, platforms
 from kaniko_core.options.flag import Flag
 from kaniko_core.values import (
     Entitlement,
@@ -17,6 +17,7 @@ from kaniko_core.values import (
     SshAgent,
     build_arg,
     named_context,
+    names,
     secret,
     ssh_agent,
 )
@@ -39,7 +40,16 @@ class BuildOptions:
             metavar="FILE",
         ),
     ] = "Dockerfile"
-    target: Annotated[str, Flag("Stage to build instead of the last.", metavar="STAGE")] = ""
+    target: Annotated[
+        tuple[str, ...],
+        Flag(
+            "Stage to build instead of the last; repeatable. The first is pushed to the "
+            "destinations that name no stage.",
+            parse=names,
+            several=True,
+            metavar="STAGE",
+        ),
+    ] = ()
     build_arg: Annotated[
         tuple[tuple[str, str | None], ...],
         Flag(
@@ -49,14 +59,15 @@ class BuildOptions:
         ),
     ] = ()
     custom_platform: Annotated[
-        Platform | None,
+        tuple[Platform, ...],
         Flag(
-            "Platform to build for, instead of this machine's.",
-            parse=Platform.parse,
-            aliases=("--customPlatform",),
-            metavar="OS/ARCH[/VARIANT]",
+            "Platform to build for, instead of this machine's; several give an index; repeatable.",
+            parse=platforms,
+            several=True,
+            aliases=("--customPlatform", "--platform"),
+            metavar="OS/ARCH[/VARIANT][,...]",
         ),
-    ] = None
+    ] = ()
     isolation: Annotated[
         Isolation,
         Flag(
@@ -154,6 +165,16 @@ class BuildOptions:
         bool, Flag("Only check the Dockerfile; the exit status is 1 if there are warnings.")
     ] = False
     dryrun: Annotated[bool, Flag("Only print what would be done.")] = False
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The stages to build, each once; the empty name is that of the last stage."""
+        return tuple(dict.fromkeys(self.target)) or ("",)
+
+    @property
+    def platforms(self) -> tuple[Platform | None, ...]:
+        """The platforms to build for, each once; None is this machine's."""
+        return tuple(dict.fromkeys(self.custom_platform)) or (None,)
 
     def __post_init__(self) -> None:
         if self.materialize and self.isolation is Isolation.SANDBOX:

@@ -44,7 +44,7 @@ def base(tmp_path: Path) -> str:
 def options(context: Path, dockerfile: str, *, base: str | None = None) -> BuildOptions:
     (context / "Dockerfile").write_text(dockerfile)
     named = (("base", base),) if base else ()
-    return BuildOptions(context=str(context), build_context=named, custom_platform=AMD64)
+    return BuildOptions(context=str(context), build_context=named, custom_platform=(AMD64,))
 
 
 def rules(report: CheckReport) -> list[tuple[str, int]]:
@@ -161,7 +161,7 @@ def test_plan_that_cannot_be_is_an_error_of_the_report(context: Path) -> None:
 
 def test_target_that_is_not_there_is_no_report(context: Path) -> None:
     with pytest.raises(UsageError, match="no stage named"):
-        check(replace(options(context, "FROM scratch"), target="no"))
+        check(replace(options(context, "FROM scratch"), target=("no",)))
     with pytest.raises(ContextError):
         check(BuildOptions(context=str(context / "no")))
 
@@ -204,15 +204,15 @@ def test_every_stage_is_checked_unless_there_is_a_target(context: Path, base: st
 
     every = [(legacy, 2), (unknown, 3), (port, 5), (legacy, 7)]
     assert rules(check(given)) == every
-    assert rules(check(replace(given, target="first"))) == every[:2]
-    assert rules(check(replace(given, target="2"))) == every[3:]
+    assert rules(check(replace(given, target=("first",)))) == every[:2]
+    assert rules(check(replace(given, target=("2",)))) == every[3:]
 
 
 def test_circle_of_stages_that_nobody_needs_is_found(context: Path) -> None:
     text = "FROM scratch AS a\nCOPY --from=b / /\nFROM a AS b\nFROM scratch\n"
     given = options(context, text)
     assert check(given).error is not None
-    assert check(replace(given, target="2")).error is None
+    assert check(replace(given, target=("2",))).error is None
 
 
 def test_lines_end_where_windows_ends_them(context: Path) -> None:

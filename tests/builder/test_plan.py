@@ -18,7 +18,7 @@ ARM64 = Platform("linux", "arm64")
 def plan_of(text: str, *, target: str = "", **build_args: str) -> Plan:
     return make_plan(
         parse_dockerfile(text.encode(), "Dockerfile"),
-        target=target,
+        targets=(target,),
         build_args=build_args,
         build_platform=AMD64,
         target_platform=AMD64,
@@ -155,3 +155,20 @@ def test_order_puts_what_is_needed_first() -> None:
     plan = plan_of("FROM a AS one\nFROM b AS two\nFROM one\nCOPY --from=two / /\n")
     order = list(plan.order().static_order())
     assert order.index(2) == 2
+
+
+def test_several_targets_share_what_they_need() -> None:
+    text = "FROM a AS base\nFROM base AS one\nFROM base AS two\nFROM b AS three\nFROM c AS four\n"
+    plan = make_plan(
+        parse_dockerfile(text.encode(), "Dockerfile"),
+        targets=("three", "two", "one", "THREE", "3"),
+        build_platform=AMD64,
+        target_platform=AMD64,
+    )
+
+    assert plan.targets == (3, 2, 1)
+    assert plan.target == 3
+    assert sorted(plan.stages) == [0, 1, 2, 3]
+    assert plan.packed == {0, 1, 2, 3}
+    assert [plan.image_of(number) for number in (3, 2, 1, 0)] == [0, 1, 2, 1]
+    assert plan.arguments.variables["TARGETSTAGE"] == "three"

@@ -36,7 +36,7 @@ def plan_of(
 
     return make_plan(
         parse_dockerfile(text.encode(), "Dockerfile"),
-        target=target,
+        targets=(target,),
         build_platform=AMD64,
         target_platform=AMD64,
         contexts=NamedContexts.parse(contexts),

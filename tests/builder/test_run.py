@@ -148,7 +148,7 @@ def test_host_name_and_rights_are_asked_for(root: Rootfs) -> None:
 def planned(*runs: Run) -> Plan:
     start = From(source("FROM x"), "x")
     built = StagePlan(Stage(0, start, runs), Scratch(), AMD64)
-    return Plan({0: built}, 0, Scope())
+    return Plan({0: built}, (0,), Scope())
 
 
 def test_rights_must_be_allowed() -> None:

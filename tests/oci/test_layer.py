@@ -19,7 +19,7 @@ from kaniko_core.errors import ContentError, DigestMismatch, DiskError
 from kaniko_core.oci.archive import Entry, Kind, read_entries, tar_stream
 from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.digest import Digest, VerifyingReader
-from kaniko_core.oci.layer import FileLayer, open_entries, open_tar, write_layer
+from kaniko_core.oci.layer import FileLayer, open_entries, open_tar, recompress, write_layer
 from kaniko_core.oci.spec import Descriptor, MediaType
 
 CONTENT = os.urandom(3 << 20)
@@ -266,3 +266,26 @@ def test_the_contents_of_a_layer_do_not_tell_the_time(tmp_path: Path) -> None:
 
 def test_contents_are_found_out_only_where_they_are_wanted(tmp_path: Path) -> None:
     assert write_layer(entries(), tmp_path / "blob", docker=False).contents is None
+
+
+@pytest.mark.parametrize("compression", [Compression.GZIP, Compression.ZSTD])
+def test_a_layer_compressed_anew_is_the_same_tar(compression: Compression, tmp_path: Path) -> None:
+    layer = write_layer(entries(), tmp_path / "blob", docker=True)
+    other = recompress(layer, tmp_path / "other", compression=compression, level=None, docker=False)
+
+    assert other.diff_id == layer.diff_id
+    assert other.descriptor.media_type == compression.layer_media_type(docker=False)
+    with open_tar(other) as stream:
+        assert stream.read() == b"".join(tar_stream(entries()))
+    again = recompress(
+        other, tmp_path / "again", compression=Compression.GZIP, level=None, docker=True
+    )
+    assert again.descriptor == layer.descriptor
+
+
+def test_a_damaged_layer_is_not_compressed_anew(tmp_path: Path) -> None:
+    layer = write_layer(entries(), tmp_path / "blob", docker=False)
+    layer.path.write_bytes(layer.path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ContentError):
+        recompress(layer, tmp_path / "o", compression=Compression.ZSTD, level=None, docker=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["blob"]

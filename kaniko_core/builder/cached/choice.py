@@ -69,12 +69,12 @@ def choose(
     """Return what to take from the cache, so that as little as possible is built.
 
     Args:
-        plan: all that the target needs.
+        plan: all that the targets need.
         steps: the keys by stage and position.
         starts: the key of what each stage starts from.
         found: what the cache has.
     """
-    wanted = {plan.target}
+    wanted = set(plan.targets)
     while True:
         walk = _Walk(plan, steps, starts, found, frozenset(wanted))
         walk.run()

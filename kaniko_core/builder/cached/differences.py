@@ -30,6 +30,7 @@ _OTHERS = {
     "command": "the command line changed",
     "epoch": "SOURCE_DATE_EPOCH changed",
     "ignored path": "the paths that are ignored changed",
+    "latest time": "the latest time of files changed",
     "mode": "the mounted directory has another mode",
     "platform": "the platform changed",
     "user": "the user changed",

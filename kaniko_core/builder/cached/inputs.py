@@ -71,6 +71,7 @@ class Inputs:
         build_args: values given for ARGs.
         fingerprints: reads files.
         pool: where that is done.
+        rewritten: whether no file of a layer is younger than the epoch.
     """
 
     context: CopySource
@@ -81,6 +82,7 @@ class Inputs:
     build_args: Mapping[str, str]
     fingerprints: Fingerprints
     pool: Executor
+    rewritten: bool = False
 
     def run(self, run: Run, state: StageState, origins: Mapping[str, Origin]) -> Iterator[Piece]:
         """Yield what RUN follows from.
@@ -114,7 +116,7 @@ class Inputs:
             yield Part("mount", _target(mount, state.workdir), _mount_value(mount))
             if mount.kind in (MountKind.BIND, MountKind.CACHE):
                 yield from self._mounted(mount, run, origins)
-        yield from self._ignored()
+        yield from self._of_layers()
 
     def _surroundings(self, run: Run) -> Iterator[Part]:
         if run.network == "none":
@@ -171,7 +173,7 @@ class Inputs:
             for item in inline_files(wanted, state):
                 yield Part("here-document", item.name, sha256(item.content))
         yield from self._epoch()
-        yield from self._ignored()
+        yield from self._of_layers()
         name = wanted.from_ if isinstance(wanted, Copy) else None
         origin = origins[name.lower()] if name else None
         if origin is not None and not isinstance(origin, ContextBase):
@@ -228,12 +230,12 @@ class Inputs:
         yield Part("destination", "", state.workdir)
         yield Part("user", "", state.user)
         yield from self._epoch()
-        yield from self._ignored()
+        yield from self._of_layers()
 
     def started(self, instruction: Copy, state: StageState, origin: ContextBase) -> Iterator[Piece]:
         """Yield what a stage follows from that starts from the files of a named context."""
         yield from self._epoch()
-        yield from self._ignored()
+        yield from self._of_layers()
 
         def files() -> FileParts:
             source = self.files(origin)
@@ -245,7 +247,9 @@ class Inputs:
         if self.epoch is not None:
             yield Part("epoch", "", str(self.epoch))
 
-    def _ignored(self) -> Iterator[Part]:
+    def _of_layers(self) -> Iterator[Part]:
+        if self.rewritten:
+            yield Part("latest time", "", str(self.epoch))
         for path in sorted(ignored_changes(self.options).covered):
             yield Part("ignored path", path.decode("utf-8", "surrogateescape"), "")
 

@@ -128,6 +128,7 @@ def graph_keys(
     files: Callable[[ContextBase], CopySource],
     remote: RemoteSources,
     epoch: int | None,
+    rewritten: bool = False,
     options: BuildOptions,
 ) -> Mapping[int, StageKeys]:
     """Return the keys of every stage of *plan*, by its number.
@@ -141,6 +142,7 @@ def graph_keys(
         files: returns the files of a named context.
         remote: fetches the sources of ADD that are not known by a checksum.
         epoch: seconds since 1970 that stand for the present time (``SOURCE_DATE_EPOCH``).
+        rewritten: whether no file of a layer is younger than that.
         options: what else the user wants of layers.
 
     Raises:
@@ -151,7 +153,15 @@ def graph_keys(
         ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="key") as pool,
     ):
         inputs = Inputs(
-            context, files, remote, epoch, options, build_args, Fingerprints(contents), pool
+            context,
+            files,
+            remote,
+            epoch,
+            options,
+            build_args,
+            Fingerprints(contents),
+            pool,
+            rewritten,
         )
         drafts: dict[int, _StageDraft] = {}
         keys = _Keys(images)

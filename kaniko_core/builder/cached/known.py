@@ -19,6 +19,7 @@ from kaniko_core.errors import KanikoError, UsageError
 from kaniko_core.options import (
     BuildOptions,
     CacheOptions,
+    ImageOptions,
     LayerCacheOptions,
     OutputOptions,
     RegistryOptions,
@@ -33,10 +34,11 @@ class Known:
     """What a build will read.
 
     Attributes:
-        plan: all that the target needs.
+        plan: all that the targets need.
     """
 
     build: BuildOptions
+    image: ImageOptions
     project: Project
     plan: Plan
     images: BaseImages
@@ -116,7 +118,7 @@ def _identity(project: Project, output: OutputOptions) -> str:
     path = Path(project.dockerfile.path).absolute()
     top = project.context.directory.absolute()
     name = str(path.relative_to(top) if path.is_relative_to(top) else path.name)
-    repositories = [str(reference.repository) for reference in output.destination[:1]]
+    repositories = [str(first.reference.repository) for first in output.destination[:1]]
     return " ".join([*repositories, name])
 
 
@@ -137,6 +139,7 @@ def _reuse(
         files=known.files.of,
         remote=known.remote,
         epoch=project.epoch,
+        rewritten=known.image.reproducible,
         options=known.build,
     )
     single = plan.packed if known.build.single_snapshot else frozenset()

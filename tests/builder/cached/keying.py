@@ -71,7 +71,6 @@ class Keyring:
     ) -> Plan:
         return make_plan(
             parse_dockerfile(text.encode("utf-8", "surrogateescape"), "Dockerfile"),
-            target="",
             build_args=args or {},
             build_platform=AMD64,
             target_platform=platform,

@@ -1,0 +1,91 @@
+"""One build after the other, for each platform, and what becomes of all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kaniko_core.builder.cached.reuse import Reuse, Reused
+from kaniko_core.builder.configure import located
+from kaniko_core.builder.output import BuildResult
+from kaniko_core.builder.plan import Plan
+from kaniko_core.builder.products import products
+from kaniko_core.builder.work import Work
+from kaniko_core.dockerfile.instructions import Run
+from kaniko_core.errors import SandboxError
+from kaniko_core.oci.platform import Platform
+from kaniko_core.progress import Noted
+from kaniko_core.sandbox.emulation import runs
+from kaniko_core.steps.step import LostLayer
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be built for one platform, and the layer cache for it, where there is one."""
+
+    work: Work
+    reuse: Reuse | None
+
+    @property
+    def platform(self) -> Platform:
+        """What it is built for."""
+        plan = self.work.known.plan
+        return plan.stages[plan.target].platform
+
+    def chosen(self) -> Reused | None:
+        """Return what the layer cache has by now."""
+        return None if self.reuse is None else self.reuse.chosen()
+
+    def refuse_foreign(self) -> None:
+        """Find out whether all commands can be run here.
+
+        Raises:
+            SandboxError: one cannot, and its result is not cached.
+        """
+        plan = self.work.known.plan
+        if not _foreign(plan):
+            return
+        chosen = self.chosen()
+        for platform, run in _foreign(plan if chosen is None else chosen.choice.plan):
+            with located(run.source):
+                raise SandboxError(
+                    f"this RUN is for {platform}, and commands of that platform do not run on "
+                    f"this machine, which is {Platform.host()}",
+                    hint="build it on such a machine, and join the images with kaniko-executor "
+                    "manifest; or register an emulator, as the image tonistiigi/binfmt does",
+                )
+
+
+def _foreign(plan: Plan) -> list[tuple[Platform, Run]]:
+    return [
+        (stage.platform, instruction)
+        for stage in plan.stages.values()
+        if stage.runs_commands and not runs(stage.platform)
+        for instruction in stage.remaining
+        if isinstance(instruction, Run)
+    ]
+
+
+def finish(jobs: Sequence[Job]) -> BuildResult:
+    """Build what the layer cache has not, for all platforms, and deliver the images.
+
+    Raises:
+        KanikoError: with a sentence for people.
+    """
+    for job in jobs:
+        job.refuse_foreign()
+    work = jobs[0].work
+    while True:
+        try:
+            made = []
+            for job in jobs:
+                if len(jobs) > 1:
+                    work.progress(Noted(f"building for {job.platform}"))
+                made.append(job.work.images(job.chosen()))
+            return work.delivery.deliver(products(work.known.build, work.known.image, made))
+        except LostLayer as lost:
+            # What was made meanwhile is known now: nothing is done twice.
+            for job in jobs:
+                if job.reuse is not None:
+                    job.reuse.cache.lose(lost)
+            work.delivery.forget()
