@@ -35,7 +35,7 @@ lint: setup ## Check style and types
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
-	$(PYTHON) -m mypy benchmarks integration/demo.py integration/image.py
+	$(PYTHON) -m mypy benchmarks integration/demo.py integration/image.py docs/reference.py
 	$(PYTHON) -m mypy deploy
 
 .PHONY: unit

@@ -64,7 +64,7 @@ NEVER = (
     *("httpcore._backends.anyio", "httpcore._backends.trio", "httpcore._async.http2"),
     *("httpcore._sync.http2", "httpcore._async.socks_proxy", "httpcore._sync.socks_proxy"),
     *("httpx._main", "typer.rich_utils", "rich.markdown", "rich.syntax", "rich.traceback"),
-    *("concurrent.futures.process", "multiprocessing", "sqlite3", "unittest", "test"),
+    *("concurrent.futures.process", "multiprocessing", "unittest", "test"),
     *("pip", "setuptools", "distutils", "lib2to3", "pydoc", "pydoc_data", "doctest", "pdb"),
     *("tkinter", "xmlrpc", "_pydecimal", "_testcapi"),
     # For other systems.
@@ -72,7 +72,13 @@ NEVER = (
     *("rich._win32_console", "rich._windows_renderer", "ctypes.wintypes"),
 )
 # Data of packages that is read when they are imported.
-DATA = ("jsonschema_specifications/schemas",)
+DATA = (
+    *("jsonschema_specifications/schemas", "license_expression/data"),
+    # Of all services of Amazon, those that credentials for registries come from.
+    *(f"botocore/data/{name}" for name in ("ecr", "sts", "sso", "sso-oidc")),
+    *(f"botocore/data/{name}.json" for name in ("endpoints", "partitions", "_retry")),
+    "botocore/data/sdk-default-configuration.json",
+)
 
 BUSYBOX = Path("/bin/busybox")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -112,7 +118,8 @@ def main() -> None:
     for module in modules.values():
         place(module, library)
     for name in DATA:
-        shutil.copytree(DEPENDENCIES / name, library / name)
+        take = shutil.copytree if (DEPENDENCIES / name).is_dir() else copy
+        take(DEPENDENCIES / name, library / name)
     taken = [module.file for module in modules.values()] + take_machine_code(home)
     take_certificates(home, library)
     take_licenses(home / "licenses", [*taken, AUTHORITIES], DEPENDENCIES)

@@ -1,11 +1,14 @@
-# Install what pyproject.toml asks for into /venv: from /wheels, or from PyPI if that is empty.
+# Install what pyproject.toml asks for, and the extras that a pod may need, into /venv: from
+# /wheels, or from PyPI if that is empty.
 set -eu
 
 python3 -m venv /venv
 python3 - >/source/requirements.txt <<'PYTHON'
 import tomllib
 with open("/source/pyproject.toml", "rb") as file:
-    print("\n".join(tomllib.load(file)["project"]["dependencies"]))
+    project = tomllib.load(file)["project"]
+extras = [name for extra in ("aws", "google", "otel") for name in project["optional-dependencies"][extra]]
+print("\n".join([*project["dependencies"], *extras]))
 PYTHON
 
 set -- --quiet --disable-pip-version-check --no-cache-dir --no-compile --only-binary=:all:

@@ -41,6 +41,8 @@ _INPUTS = (
 )
 # Those of this machine: a proxy may have some of its own.
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+# Those that deploy/install.sh installs.
+_EXTRAS = ("aws", "google", "otel")
 _KEPT = 3  # of each kind, for other versions of the working tree
 
 
@@ -113,9 +115,10 @@ def _key(top: Path) -> str:
 
 def _dependencies_key(top: Path) -> str:
     project = tomllib.loads((top / "pyproject.toml").read_text())["project"]
+    extras = [project["optional-dependencies"][extra] for extra in _EXTRAS]
     return _digest(
         (
-            json.dumps(project["dependencies"]).encode(),
+            json.dumps([project["dependencies"], extras]).encode(),
             (top / "deploy" / "Dockerfile").read_bytes(),
             (top / "deploy" / "install.sh").read_bytes(),
             (images.debian_layout() / "index.json").read_bytes(),

@@ -8,7 +8,7 @@ packages=(
   docker-registry skopeo umoci podman buildah crun catatonit jq apache2-utils
   mmdebstrap debian-archive-keyring busybox-static
   uidmap iproute2 util-linux libcap2-bin git openssh-client gcc libc6-dev ca-certificates
-  python3 python3-venv
+  python3 python3-venv rpm db5.3-util
 )
 
 if ! command -v dpkg-query >/dev/null; then

@@ -121,7 +121,7 @@ def opened(
         CacheOptions(),
         RegistryOptions(),
         OutputOptions(no_push=True),
-        platform=AMD64,
+        platforms=[AMD64],
         shared=None,
         progress=heard,
         now=lambda: NOW + later,

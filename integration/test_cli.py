@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from integration import readers
 from integration.programs import Build, Finished, Programs, finished
 from integration.world import REPOSITORY
+from tests.web_server import WebServer
 
 _PATIENCE = 60.0  # seconds
 _SHORT = pytest.mark.parametrize("module", ["kaniko_executor", "kaniko_warmer"])
@@ -182,6 +184,127 @@ def test_build_argument_from_the_environment(build: Build) -> None:
     )
 
     assert readers.config(build.image)["config"]["Labels"] == {"said": "hello from outside"}
+
+
+def test_variables_of_a_pod_are_enough_to_build(build: Build, busybox: str) -> None:
+    """Where a manifest has env, and no args."""
+    work = build.programs.work
+    work.mkdir(parents=True)
+    build.fill({"Containerfile": f"FROM {busybox}\nARG A B\nLABEL a=$A b=$B\nRUN echo x > /x\n"})
+    done = finished(
+        build.programs.start(
+            "kaniko_executor",
+            env={
+                "KANIKO_CONTEXT": str(build.context),
+                "KANIKO_DOCKERFILE": "Containerfile",
+                "KANIKO_DESTINATION": f"{build.image}\n{build.image}-too\n",
+                "KANIKO_INSECURE": "true",
+                "KANIKO_INSECURE_PULL": "1",
+                "KANIKO_BUILD_ARG": "A=1\nB=two words\n",
+                "KANIKO_DIR": str(work),
+                "KANIKO_LOG_FORMAT": "json",
+                # What Kubernetes says of services that are called kaniko and kaniko-cache.
+                "KANIKO_PORT": "tcp://10.0.0.7:80",
+                "KANIKO_SERVICE_HOST": "10.0.0.7",
+                "KANIKO_PORT_80_TCP": "tcp://10.0.0.7:80",
+                "KANIKO_CACHE_SERVICE_PORT": "5000",
+                "KANIKO_CACHE_PORT": "tcp://10.0.0.8:5000",
+            },
+        )
+    )
+
+    assert {json.loads(line)["level"] for line in done.stderr.splitlines()} == {"info"}
+    assert readers.config(build.image)["config"]["Labels"] == {"a": "1", "b": "two words"}
+    assert readers.digest(f"{build.image}-too") == readers.digest(build.image)
+
+
+def test_variable_that_makes_no_sense_ends_the_build_before_it_begins(build: Build) -> None:
+    build.fill({"Dockerfile": "FROM scratch\nLABEL a=b\n"})
+    done = build.programs.executor(
+        *build.arguments, env={"KANIKO_PUSH_RETRY": "s3cret"}, check=False
+    )
+
+    assert done.status == 2
+    assert done.stderr == "error: KANIKO_PUSH_RETRY: 's3cret' is not a whole number\n"
+
+
+def test_plan_is_printed_and_the_image_pushed(build: Build) -> None:
+    build.fill({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+    done = build.programs.executor(*build.arguments, env={"KANIKO_PRINT_PLAN": "1"})
+
+    assert "COPY Dockerfile /\n" in done.stdout
+    assert f"push to {build.image}\n" in done.stdout
+    assert f"pushed {build.image}@{readers.digest(build.image)}" in done.stderr.splitlines()
+
+
+def test_image_from_scratch_is_of_ocis_format(build: Build) -> None:
+    build("FROM scratch\nCOPY Dockerfile /\n")
+
+    assert "vnd.oci.image.manifest" in readers.manifest(build.image)["mediaType"]
+
+
+def test_dockerfile_of_the_warmer_may_be_behind_a_url(
+    programs: Programs, web: WebServer, busybox: str, tmp_path: Path
+) -> None:
+    address = web.add("/Dockerfile", b"ARG BASE\nFROM $BASE\nRUN x\n")
+    done = programs.warmer(
+        f"--dockerfile={address}",
+        f"--build-arg=BASE={busybox}",
+        f"--cache-dir={tmp_path}",
+        "--insecure-pull",
+    )
+
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == [busybox]
+    assert [path.suffix for path in tmp_path.glob("sha256*.json")] == [".json"]
+    assert programs.leftovers() == []
+
+    web.add("/broken", b"FROM a\nRUNN b\n")
+    for name, sentence in (
+        ("/broken?token=s3cret", f"error: {web.address}/broken:2:1: "),
+        ("/none?token=s3cret", f"error: cannot fetch {web.address}/none: "),
+    ):
+        wrong = programs.warmer(
+            f"--dockerfile={web.address}{name}", "--verbosity=trace", check=False
+        )
+        assert wrong.status == 1
+        assert sentence in wrong.stderr
+        assert "s3cret" not in wrong.written
+        assert "Traceback" not in wrong.written
+
+
+# --- shells --------------------------------------------------------------------------------
+
+_COMPLETE = """
+set -eu
+kaniko-executor() { "$PYTHON" -m kaniko_executor "$@"; }
+eval "$(kaniko-executor completion bash)"
+complete -p kaniko-executor > /dev/null
+# What readline does at a Tab: it splits words at = too.
+asked() {
+    COMP_WORDS=("$@") COMP_CWORD=$(( $# - 1 )) COMPREPLY=()
+    _kaniko_executor_completion "$PROGRAM" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+    echo "${COMPREPLY[*]}"
+}
+asked kaniko-executor log
+asked kaniko-executor --cache --desti
+asked kaniko-executor --log-format = j
+"""
+
+
+def test_bash_completes(programs: Programs) -> None:
+    program = programs.directory / "kaniko-executor"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m kaniko_executor "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", _COMPLETE],
+        env=programs.environment({"PYTHON": sys.executable, "PROGRAM": str(program)}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["login logout", "--destination", "json"]
 
 
 # --- terminals -----------------------------------------------------------------------------

@@ -34,7 +34,9 @@ def _types(image: str) -> set[str]:
 def test_format_is_the_one_that_is_wanted(
     build: Build, registry: Registry, podman: Podman, docker: bool, wanted: str, prefix: str
 ) -> None:
-    base = images.push(images.busybox_layout(), registry, f"base/of-{docker}:1".lower(), docker=docker)
+    base = images.push(
+        images.busybox_layout(), registry, f"base/of-{docker}:1".lower(), docker=docker
+    )
     build(f"FROM {base}\nRUN echo said > /word\n", f"--image-format={wanted}")
 
     assert all(kind.startswith(prefix) for kind in _types(build.image)), _types(build.image)
@@ -198,6 +200,17 @@ def test_reproducible_is_the_epoch_that_is_given(build: Build, busybox: str) -> 
     assert times["old"] == 1_000_000_000
     assert (times["new"], times["newest"]) == (1_700_000_000, 1_700_000_000)
     assert readers.config(build.image)["created"] == "2023-11-14T22:13:20Z"
+
+
+def test_the_epoch_may_be_a_variable_of_the_environment(build: Build, busybox: str) -> None:
+    """As docker buildx has it; a build argument wins."""
+    build.fill({"Dockerfile": f"FROM {busybox}\nRUN true > /x\n"})
+    env = {"SOURCE_DATE_EPOCH": "1700000000"}
+    build.programs.executor(*build.arguments, env=env)
+    assert readers.config(build.image)["created"] == "2023-11-14T22:13:20Z"
+
+    build.programs.executor(*build.arguments, "--build-arg=SOURCE_DATE_EPOCH=0", env=env)
+    assert readers.config(build.image)["created"] == "1970-01-01T00:00:00Z"
 
 
 def test_reproducible_does_not_take_layers_that_have_their_times(

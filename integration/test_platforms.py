@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from integration import images, readers
 from integration.programs import Build, Finished, finished, said
 from integration.readers import Podman
+from integration.rebuilds import InLayout, Rebuild, flip
 from integration.world import Registry
 from kaniko_core.oci.platform import Platform
 
@@ -189,6 +191,43 @@ COPY --from=tools /made /made
             assert (root / "made").read_text() == f"made for {architecture}\n"
 
 
+@pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
+def test_what_platforms_have_in_common_is_made_once(
+    build: Build, base: str, busybox: str, tmp_path: Path, cached: bool
+) -> None:
+    text = f"""FROM --platform=$BUILDPLATFORM {busybox} AS tools
+RUN cat /proc/sys/kernel/random/uuid > /made
+FROM {base}
+COPY --from=tools /made /made
+"""
+    done = build(
+        text, _BOTH, *(["--cache", f"--cache-repo=dir:{tmp_path}/layers"] if cached else [])
+    )
+
+    texts = set()
+    for platform in ("linux/amd64", _ARM):
+        with readers.unpacked(_of(build.image, platform)) as root:
+            texts.add((root / "made").read_text())
+    assert len(texts) == 1
+    assert "layers are not cached" not in done.stderr
+
+
+def test_platforms_in_place(make_rebuild: Callable[..., Rebuild], base: str, busybox: str) -> None:
+    """On one root directory, one after the other."""
+    rebuild = make_rebuild(None, "in-place")
+    text = f"""FROM --platform=$BUILDPLATFORM {busybox} AS tools
+ARG TARGETARCH
+RUN echo "made for $TARGETARCH" > /made
+FROM {base}
+COPY --from=tools /made /made
+"""
+    rebuild(text, _BOTH)
+
+    for architecture in _WORDS:
+        with readers.unpacked(_of(rebuild.image, f"linux/{architecture}")) as root:
+            assert (root / "made").read_text() == f"made for {architecture}\n"
+
+
 def test_a_command_that_cannot_run_here_is_named_before_anything_is_built(
     build: Build, base: str, registry: Registry
 ) -> None:
@@ -260,3 +299,28 @@ def test_commands_of_another_platform_run_where_they_can(
             assert (root / "machine").read_text() == f"{machine}\n"
     build.programs.executor(*build.arguments, *cached)
     assert readers.digest(build.image) == made
+
+
+def test_a_layer_that_is_lost_is_built_again_for_all_platforms(
+    build: Build, base: str, busybox: str, tmp_path: Path
+) -> None:
+    text = f"""FROM --platform=$BUILDPLATFORM {busybox} AS tools
+RUN cat /proc/sys/kernel/random/uuid > /made
+FROM {base}
+COPY --from=tools /made /made
+"""
+    place = InLayout(tmp_path / "layers")
+    cached = (_BOTH, "--cache", "--cache-copy-layers", f"--cache-repo={place.flag}")
+    build(text, *cached)
+    kept = readers.digest(build.image)
+    build(text, *cached)
+    assert readers.digest(build.image) == kept
+    for file in place.blob(readers.manifest(_of(build.image, _ARM))["layers"][-1]["digest"]):
+        flip(file)
+    elsewhere = build.image.replace(":latest", "/elsewhere:1")
+    done = build(text, *cached, f"--destination={elsewhere}")
+
+    assert "the step is built again" in done.stderr
+    for platform in ("linux/amd64", _ARM):
+        with readers.unpacked(_of(elsewhere, platform)) as root:
+            assert len((root / "made").read_text()) == 37

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from integration import readers
@@ -79,6 +80,21 @@ def test_all_targets_come_from_the_cache(
 
     assert log.ran == []
     assert (readers.digest(rebuild.image), readers.digest(other)) == made
+
+
+def test_targets_in_place(
+    make_rebuild: Callable[..., Rebuild], registry: Registry, busybox: str
+) -> None:
+    """On one root directory, one after the other."""
+    rebuild = make_rebuild(None, "in-place")
+    other = f"{registry.address}/built/in-place-tests:1"
+    rebuild(_stages(busybox), "--target=app", "--target=tests", f"--destination=tests={other}")
+
+    with readers.unpacked(rebuild.image) as app, readers.unpacked(other) as tests:
+        assert (app / "shared").read_text() == (tests / "shared").read_text()
+        assert (app / "app").exists()
+        assert not (tests / "app").exists()
+        assert (tests / "tests").exists()
 
 
 def test_layouts_name_all_targets(build: Build, busybox: str, tmp_path: Path) -> None:

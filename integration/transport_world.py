@@ -8,9 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 _START_SECONDS = 20.0
 _LISTENING = re.compile(r"listening on (\S+:\d+)")
@@ -21,6 +27,7 @@ log:
   accesslog: {{disabled: false}}
 storage:
   filesystem: {{rootdirectory: {directory}/storage}}
+  maintenance: {{readonly: {{enabled: {read_only}}}}}
 http:
   addr: "{address}:0"
   secret: for-tests-only
@@ -46,6 +53,33 @@ class Authority:
     def file(self) -> Path:
         """The authority's own certificate."""
         return self.directory / "ca.pem"
+
+    def self_signed(self, name: str) -> tuple[Path, Path]:
+        """Return files of a new certificate for the address *name* that no authority signed."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), datetime.now(UTC)
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(name))])
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(subject)
+            .public_key(key.public_key())
+            .serial_number(1)
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(names, critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        certificate, secret = self.directory / "self.pem", self.directory / "self.key"
+        certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        secret.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return certificate, secret
 
     def issue(self, *names: str) -> tuple[Path, Path]:
         """Return files of a new certificate for *names*, and of its key."""
@@ -80,6 +114,7 @@ def reachable_registry(
     clients: Path | None = None,
     mirror_of: str = "",
     htpasswd: str = "",
+    read_only: bool = False,
 ) -> Iterator[Reachable]:
     """Run a docker-registry for as long as the block lasts.
 
@@ -90,9 +125,12 @@ def reachable_registry(
         clients: the authority whose clients alone may talk to it.
         mirror_of: the registry's URL that it fetches from what it does not have.
         htpasswd: ``user:hash`` of its one user.
+        read_only: whether it takes no pushes.
     """
     directory.mkdir()
-    text = _CONFIGURATION.format(directory=directory, address=address)
+    text = _CONFIGURATION.format(
+        directory=directory, address=address, read_only=str(read_only).lower()
+    )
     if tls is not None:
         asks = f", clientcas: [{clients}]" if clients else ""
         text += f"  tls: {{certificate: {tls[0]}, key: {tls[1]}{asks}}}\n"

@@ -1,10 +1,10 @@
 """Build container images from a Dockerfile without a daemon, and keep base images warm.
 
-    from kaniko_core import BuildOptions, OutputOptions, Reference, build
+    from kaniko_core import BuildOptions, Destination, OutputOptions, build
 
     build(
         BuildOptions(context="."),
-        OutputOptions(destination=(Reference.parse("registry.example.com/team/app:1"),)),
+        OutputOptions(destination=(Destination.parse("registry.example.com/team/app:1"),)),
     )
 
 These are the names that stay; modules below are for those who need more of a part.
@@ -15,6 +15,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from kaniko_core.version import VERSION
+
 if TYPE_CHECKING:
     from kaniko_core.builder.build import build
     from kaniko_core.builder.output import BuildResult
@@ -22,11 +24,14 @@ if TYPE_CHECKING:
     from kaniko_core.errors import CommandFailed, DockerfileError, KanikoError, UsageError
     from kaniko_core.oci.digest import Digest
     from kaniko_core.oci.image import Image, Layer
+    from kaniko_core.oci.index import ImageIndex
     from kaniko_core.oci.platform import Platform
     from kaniko_core.oci.reference import Reference
     from kaniko_core.options import (
         BuildOptions,
         CacheOptions,
+        Destination,
+        ImageOptions,
         LayerCacheOptions,
         OutputOptions,
         RegistryOptions,
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
     from kaniko_core.progress import Event, Progress, silent
     from kaniko_core.registry.client import Registry
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 # Where a name comes from: it is imported when it is first asked for, because a program that
 # only shows its help needs none of it.
@@ -43,11 +48,14 @@ _HOMES = {
     "BuildResult": "builder.output",
     "CacheOptions": "options",
     "CommandFailed": "errors",
+    "Destination": "options",
     "Digest": "oci.digest",
     "DockerfileError": "errors",
     "Event": "progress",
     "Image": "oci.image",
     "ImageCache": "cache.images",
+    "ImageIndex": "oci.index",
+    "ImageOptions": "options",
     "KanikoError": "errors",
     "Layer": "oci.image",
     "LayerCacheOptions": "options",
@@ -67,11 +75,14 @@ __all__ = [
     "BuildResult",
     "CacheOptions",
     "CommandFailed",
+    "Destination",
     "Digest",
     "DockerfileError",
     "Event",
     "Image",
     "ImageCache",
+    "ImageIndex",
+    "ImageOptions",
     "KanikoError",
     "Layer",
     "LayerCacheOptions",

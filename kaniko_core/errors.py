@@ -6,7 +6,8 @@
     ├── ContextError            the build context cannot be fetched or read
     ├── RegistryError           what a registry answered
     │   ├── Unauthorized        the hint names the credential sources that were tried
-    │   └── NotFound            no such manifest or blob
+    │   ├── NotFound            no such manifest or blob
+    │   └── TagImmutable        a tag is there already, and may not change
     ├── ContentError            bytes are not what was promised
     │   ├── DigestMismatch
     │   └── UnsafeEntry         a tar entry that would leave the root
@@ -122,6 +123,10 @@ class Unauthorized(RegistryError):  # noqa: N818 - named after HTTP's status
 
 class NotFound(RegistryError):  # noqa: N818 - named after HTTP's status
     """The registry has no such manifest, blob or repository (404)."""
+
+
+class TagImmutable(RegistryError):  # noqa: N818 - what the tag is
+    """The registry has the tag already, and its tags may not change."""
 
 
 class ContentError(KanikoError):

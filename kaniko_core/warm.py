@@ -14,8 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Protocol
 
+from kaniko_core.addresses.url import is_http_address, parse_url
 from kaniko_core.cache.images import Freshness, ImageCache, Lookup
 from kaniko_core.cache.tables import aligned, amount
 from kaniko_core.cache.uses import Uses
@@ -32,9 +34,12 @@ from kaniko_core.oci.image import Image
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import Descriptor, Index, MediaType
-from kaniko_core.options import CacheOptions, WarmOptions
+from kaniko_core.options import CacheOptions, RegistryOptions, WarmOptions
 from kaniko_core.progress import Noted, Progress, Warned, silent
 from kaniko_core.registry.failures import no_image
+
+if TYPE_CHECKING:
+    from kaniko_core.context import DockerfileSource
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,10 +84,21 @@ class Warmed:
     error: KanikoError | None = None
 
 
-def wanted_images(options: WarmOptions) -> tuple[Wanted, ...]:
+def wanted_images(
+    options: WarmOptions,
+    registry: RegistryOptions | None = None,
+    *,
+    progress: Progress = silent,
+) -> tuple[Wanted, ...]:
     """Return the images of ``--image``, then those of ``--dockerfile``, each once.
 
+    Args:
+        options: which images.
+        registry: whose certificates are believed, where the Dockerfile is behind a URL.
+        progress: told of what is fetched.
+
     Raises:
+        ContextError: the Dockerfile cannot be fetched.
         DockerfileError: the Dockerfile is none, or a name in it is none.
         UsageError: the Dockerfile cannot be read.
     """
@@ -90,7 +106,11 @@ def wanted_images(options: WarmOptions) -> tuple[Wanted, ...]:
     wanted = [Wanted(reference.with_default_tag, platform) for reference in options.image]
     if options.dockerfile is not None:
         build_args = {name: value for name, value in options.build_arg if value is not None}
-        wanted += images_of(options.dockerfile, build_args, platform)
+        if is_http_address(options.dockerfile):
+            source = _fetched(options.dockerfile, registry, progress)
+            wanted += _named_in(source.path, source.data, build_args, platform)
+        else:
+            wanted += images_of(Path(options.dockerfile), build_args, platform)
     return tuple(dict.fromkeys(wanted))
 
 
@@ -111,10 +131,6 @@ def images_of(
         DockerfileError: it is no Dockerfile, or a name in it is none.
         UsageError: the file cannot be read.
     """
-    from kaniko_core.builder.plan import ImageBase
-    from kaniko_core.builder.planner import make_plan
-    from kaniko_core.dockerfile.parser import parse_dockerfile
-
     try:
         data = dockerfile.read_bytes()
     except OSError as error:
@@ -122,9 +138,38 @@ def images_of(
             f"cannot read the Dockerfile {dockerfile}: {reason_of(error)}",
             hint="name a file with --dockerfile",
         ) from error
-    parsed = parse_dockerfile(data, str(dockerfile))
+    return _named_in(str(dockerfile), data, build_args, platform)
+
+
+def _fetched(
+    address: str, registry: RegistryOptions | None, progress: Progress
+) -> DockerfileSource:
+    from kaniko_core.builder.remote import RemoteSources
+    from kaniko_core.context import read_dockerfile
+
+    with (
+        TemporaryDirectory(prefix="kaniko-warmer-") as directory,
+        RemoteSources(
+            lambda kind: Path(directory, kind), options=registry, progress=progress
+        ) as remote,
+    ):
+        # What an address has besides its path may be a password.
+        return read_dockerfile(remote.http_file(address).path, parse_url(address).name)
+
+
+def _named_in(
+    name: str, data: bytes, build_args: Mapping[str, str], platform: Platform
+) -> tuple[Wanted, ...]:
+    """Return the images of the Dockerfile that is called *name*."""
+    from kaniko_core.builder.plan import ImageBase
+    from kaniko_core.builder.planner import make_plan
+    from kaniko_core.dockerfile.parser import parse_dockerfile
+
+    parsed = parse_dockerfile(data, name)
     plans = (
-        make_plan(parsed, targets=(str(stage.number),), build_args=build_args, target_platform=platform)
+        make_plan(
+            parsed, targets=(str(stage.number),), build_args=build_args, target_platform=platform
+        )
         for stage in parsed.stages
     )
     named = (image for plan in plans for image in sorted(plan.images, key=lambda i: i.name))

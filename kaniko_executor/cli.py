@@ -8,24 +8,41 @@ from typing import TYPE_CHECKING
 import typer
 
 import kaniko_core
-from kaniko_core.cli import console, with_options
+from kaniko_core.cli import (
+    add_command,
+    add_common_commands,
+    console,
+    new_program,
+    with_options,
+)
 from kaniko_core.console.words import printable
 from kaniko_core.options import (
     BuildOptions,
     CacheOptions,
+    ImageOptions,
     LayerCacheOptions,
     LogFormat,
     LogOptions,
     OutputOptions,
     RegistryOptions,
 )
-from kaniko_core.progress import Progress
+from kaniko_core.progress import Progress, silent
+from kaniko_core.tracing import Trace
+from kaniko_executor.legacy import OtherOptions
 from kaniko_executor.login import login, logout
+from kaniko_executor.manifest import manifest
+from kaniko_executor.push import push
 
 if TYPE_CHECKING:
     from kaniko_core.builder.check import CheckReport
 
-_SHORT = {"context": "-c", "dockerfile": "-f", "destination": "-d", "verbosity": "-v"}
+_SHORT = {
+    "context": "-c",
+    "dockerfile": "-f",
+    "destination": "-d",
+    "output": "-o",
+    "verbosity": "-v",
+}
 
 
 def _build(
@@ -35,12 +52,13 @@ def _build(
     registry: RegistryOptions,
     layers: LayerCacheOptions,
     *,
+    image: ImageOptions,
     progress: Progress,
 ) -> None:
     # Imported here, because --help and wrong options need none of it.
     from kaniko_core.builder.build import build
 
-    build(building, output, cache, registry, layers, progress=progress)
+    build(building, output, cache, registry, layers, image=image, progress=progress)
 
 
 def _plan(
@@ -50,11 +68,12 @@ def _plan(
     registry: RegistryOptions,
     layers: LayerCacheOptions,
     *,
-    progress: Progress,
+    image: ImageOptions,
+    progress: Progress = silent,
 ) -> str:
     from kaniko_core.builder.dryrun import dryrun
 
-    return dryrun(building, output, cache, registry, layers, progress=progress)
+    return dryrun(building, output, cache, registry, layers, image=image, progress=progress)
 
 
 def _check(
@@ -80,12 +99,7 @@ def _show(report: CheckReport, log: LogOptions) -> None:
 
 def application(build: Callable[..., None] = _build) -> typer.Typer:
     """Return the commands; *build* is what the root command calls with its options."""
-    app = typer.Typer(
-        add_completion=False,
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        subcommand_metavar="[login|logout|version]",
-    )
+    app = new_program()
 
     @app.callback(invoke_without_command=True)
     @with_options(short=_SHORT)
@@ -93,10 +107,12 @@ def application(build: Callable[..., None] = _build) -> typer.Typer:
         *,
         building: BuildOptions,
         output: OutputOptions,
+        image: ImageOptions,
         cache: CacheOptions,
         registry: RegistryOptions,
         layers: LayerCacheOptions,
         log: LogOptions,
+        other: OtherOptions,
     ) -> None:
         """Build an image from a Dockerfile, without a daemon, and push it to a registry."""
         if building.check:
@@ -105,21 +121,24 @@ def application(build: Callable[..., None] = _build) -> typer.Typer:
             _show(report, log)
         elif building.dryrun:
             with console(log) as progress:
-                plan = _plan(building, output, cache, registry, layers, progress=progress)
+                plan = _plan(
+                    building, output, cache, registry, layers, image=image, progress=progress
+                )
             typer.echo(printable(plan), nl=False)
         else:
             output.require_destination()
-            with console(log) as progress:
-                build(building, output, cache, registry, layers, progress=progress)
+            if other.print_plan:
+                # What there is to warn of, the build itself tells.
+                plan = _plan(building, output, cache, registry, layers, image=image)
+                typer.echo(printable(plan), nl=False, err=output.takes_stdout)
+            with console(log, trace=Trace("build", kaniko_core.__version__)) as progress:
+                build(building, output, cache, registry, layers, image=image, progress=progress)
 
-    app.command()(login)
-    app.command()(logout)
-
-    @app.command()
-    def version() -> None:
-        """Print the version of kaniko-py."""
-        typer.echo(f"kaniko-py version: {kaniko_core.__version__}")
-
+    add_command(app, login)
+    add_command(app, logout)
+    add_command(app, push)
+    add_command(app, manifest)
+    add_common_commands(app, kaniko_core.__version__)
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def login(
     path = _config()
     credentials = _credentials(given)
     with console(log) as progress:
-        if given.password is not None:
+        if given.password is not None and given.password != os.environ.get("KANIKO_PASSWORD"):
             progress(
                 Warned(
                     "the password was given on the command line, where others may see it",

@@ -5,7 +5,13 @@ from __future__ import annotations
 import typer
 
 import kaniko_core
-from kaniko_core.cli import console, with_options
+from kaniko_core.cli import (
+    add_command,
+    add_common_commands,
+    console,
+    new_program,
+    with_options,
+)
 from kaniko_core.console.words import printable
 from kaniko_core.errors import KanikoError
 from kaniko_core.options import (
@@ -17,13 +23,9 @@ from kaniko_core.options import (
     RegistryOptions,
     WarmOptions,
 )
+from kaniko_core.tracing import Trace
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    subcommand_metavar="[list|prune|version]",
-)
+app = new_program()
 
 _SHORT = {
     "image": "-i",
@@ -47,11 +49,11 @@ def warm(
     from kaniko_core import warm
     from kaniko_core.registry.client import Registry
 
-    wanted = warm.wanted_images(warming)
     with (
-        console(log) as progress,
+        console(log, trace=Trace("warm", kaniko_core.__version__)) as progress,
         Registry(registry, progress=progress, spool=cache.cache_dir) as pull,
     ):
+        wanted = warm.wanted_images(warming, registry, progress=progress)
         warmed = warm.warm(wanted, cache=cache, pull=pull, force=warming.force, progress=progress)
         if warming.unpack:
             warm.unpack(warmed, cache=cache, progress=progress)
@@ -61,7 +63,6 @@ def warm(
         raise KanikoError(f"{failed} of {len(warmed)} images could not be warmed")
 
 
-@app.command(name="list")
 @with_options(short=_SHORT_OF_ALL)
 def list_(listing: ListOptions, cache: CacheOptions, log: LogOptions) -> None:
     """Show the images in the cache, and how much room everything in it takes."""
@@ -73,7 +74,6 @@ def list_(listing: ListOptions, cache: CacheOptions, log: LogOptions) -> None:
     typer.echo(found.json() if asked_for_json else printable(found.text()))
 
 
-@app.command()
 @with_options(short=_SHORT_OF_ALL)
 def prune(pruning: PruneOptions, cache: CacheOptions, log: LogOptions) -> None:
     """Remove from the cache what is of no use, and what was not used for longest.
@@ -91,7 +91,6 @@ def prune(pruning: PruneOptions, cache: CacheOptions, log: LogOptions) -> None:
         raise KanikoError(f"{pruned.failed} of {total} things could not be removed")
 
 
-@app.command()
-def version() -> None:
-    """Print the version of kaniko-py."""
-    typer.echo(f"kaniko-py version: {kaniko_core.__version__}")
+add_command(app, list_, "list")
+add_command(app, prune)
+add_common_commands(app, kaniko_core.__version__)

@@ -198,7 +198,7 @@ def mounted_at(container: Document, place: str) -> Document | None:
 def test_executor_understands_its_flags(path: Path, container: Document) -> None:
     building, output, cache = executed(container["args"])
     assert mounted_at(container, building.context)
-    assert all(str(to).startswith("registry.example.com/") for to in output.destination)
+    assert all(str(to.reference).startswith("registry.example.com/") for to in output.destination)
     # Where base images come from a volume, no build can change what others start from.
     cached = mounted_at(container, str(cache.cache_dir))
     assert building.cache == (cached is not None)

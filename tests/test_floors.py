@@ -16,16 +16,16 @@ PROGRAMS = ("kaniko_executor", "kaniko_warmer")
 
 # Parts of one floor are strangers to each other.
 FLOORS = (
-    {"errors", "home", "progress", "linux"},
+    {"errors", "home", "progress", "linux", "version"},
     {"values", "positions"},
     {"oci", "addresses"},
-    {"cacheplaces"},
+    {"cacheplaces", "attestations"},
     {"options"},
     {"registry", "cache", "context", "dockerfile", "rootfs", "sandbox"},
     {"remote", "steps"},
     {"builder"},
     {"warm"},
-    {"console"},
+    {"console", "tracing"},
     {"cli"},
     {"__init__"},
 )
@@ -40,6 +40,10 @@ HOMES = {
     "dockerfile_parse": {"dockerfile/"},
     "filelock": {"cache/", "rootfs/store.py", "builder/workspace.py"},
     "rich": {"console/live.py"},
+    "packageurl": {"attestations/"},
+    "license_expression": {"attestations/"},
+    "sqlite3": {"attestations/rpmdb.py"},
+    "opentelemetry": {"tracing/"},
     "typer": {"cli/", ""},
     "os.environ": {"cli/", "registry/auth.py", "registry/helpers.py", ""},
     "os.environb": set(),
@@ -57,6 +61,8 @@ HOMES = {
 HEAVY = {
     *("httpx", "oras", "requests", "rich", "isal", "dockerfile_parse", "backports"),
     *("botocore", "google"),
+    "opentelemetry",
+    *("packageurl", "license_expression", "sqlite3"),
 }
 HEAVY_AT_THE_TOP = {"registry/transport.py", "registry/conversation.py", "console/live.py"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from kaniko_core.oci.reference import Reference
 from kaniko_core.options import (
     BuildOptions,
     CacheOptions,
+    Destination,
     Flag,
+    ImageOptions,
+    LayerCacheOptions,
+    ListOptions,
     LogOptions,
     OutputOptions,
+    PruneOptions,
     RegistryOptions,
     WarmOptions,
 )
@@ -28,10 +34,10 @@ from tests.conformance import cases
 
 _BOTH = (CacheOptions, RegistryOptions, LogOptions)
 PROGRAMS = {
-    "kaniko-executor": (BuildOptions, OutputOptions, *_BOTH),
+    "kaniko-executor": (BuildOptions, OutputOptions, ImageOptions, LayerCacheOptions, *_BOTH),
     "kaniko-warmer": (WarmOptions, *_BOTH),
 }
-GROUPS = (BuildOptions, OutputOptions, WarmOptions, *_BOTH)
+GROUPS = tuple(dict.fromkeys((*chain(*PROGRAMS.values()), PruneOptions, ListOptions)))
 APP = Reference.parse("registry.example.com/app:1")
 
 
@@ -139,12 +145,12 @@ def test_image_goes_somewhere_or_nowhere_on_purpose() -> None:
         OutputOptions().require_destination()
     assert "--destination" in (caught.value.hint or "")
     OutputOptions(no_push=True).require_destination()
-    OutputOptions(destination=(APP,)).require_destination()
+    OutputOptions(destination=(Destination(APP),)).require_destination()
 
 
 def test_digest_cannot_be_pushed_to() -> None:
     with pytest.raises(UsageError, match="a destination has a tag"):
-        OutputOptions(destination=(APP.at(Digest.of(b"")),))
+        Destination(APP.at(Digest.of(b"")))
 
 
 @pytest.mark.parametrize("name", ["image_download_retry", "push_retry"])

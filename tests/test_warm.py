@@ -536,7 +536,7 @@ def test_a_dockerfiles_images_are_those_of_all_stages(dockerfile: Path) -> None:
 def test_images_of_both_options_are_wanted_each_once(dockerfile: Path) -> None:
     options = WarmOptions(
         image=(Reference.parse("busybox:1.36"), Reference.parse("debian")),
-        dockerfile=dockerfile,
+        dockerfile=str(dockerfile),
         build_arg=(("RELEASE", "12"), ("UNSET", None)),
         custom_platform=AMD64,
     )

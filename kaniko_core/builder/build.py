@@ -5,21 +5,20 @@ Dockerfile ─▶ checks (destinations) ─▶ for each platform: plan ─▶ ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from kaniko_core.builder.agents import Agents, open_agents
 from kaniko_core.builder.base import BaseImages
-from kaniko_core.builder.cached.known import CacheDirectory, Known, open_reuse
+from kaniko_core.builder.cached.known import CacheDirectory, known_of, open_layers, reuse_of
 from kaniko_core.builder.check import announce_checks
 from kaniko_core.builder.isolation import protected_paths, put_back
 from kaniko_core.builder.jobs import Job, finish
 from kaniko_core.builder.output import BuildResult, open_delivery
 from kaniko_core.builder.products import check_products
-from kaniko_core.builder.project import ContextFiles, Project, open_project
+from kaniko_core.builder.project import Project, open_project
 from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.builder.run import refuse_forbidden
 from kaniko_core.builder.secrets import Secrets, read_secrets
@@ -57,6 +56,7 @@ def build(
     """
     cache, registry = cache or CacheOptions(), registry or RegistryOptions()
     layers, image = layers or LayerCacheOptions(), image or ImageOptions()
+    started = datetime.now(UTC)
     output.require_destination()
     check_products(build, image, output)
     secrets = read_secrets(build.secret)
@@ -68,8 +68,8 @@ def build(
         remote = stack.enter_context(_remote(workspace, secrets, agents, registry))
         project = open_project(build, remote, reproducible=image.reproducible)
         _note(project, build, progress)
-        for plan in (one.plan() for one in _each_platform(project, build)):
-            refuse_forbidden(plan, build.allow)
+        for one in project.each(build.platforms):
+            refuse_forbidden(one.plan(), build.allow)
         spool = workspace.directory
         pull = stack.enter_context(Registry(registry, progress=progress, spool=spool))
         push = stack.enter_context(Registry(registry, push=True, progress=progress))
@@ -88,28 +88,16 @@ def build(
             delivery=delivery,
         )
         place = CacheDirectory(path=shared, hold=workspace.hold, make_room=workspace.make_room)
-        jobs: list[Job] = []
-        for one in _each_platform(project, build):
-            known = Known(
-                build=build,
-                image=image,
-                project=one,
-                plan=one.plan_with(images),
-                images=images,
-                remote=remote,
-                files=ContextFiles(one, remote, stack),
-            )
-            if not jobs:
-                announce_checks(one, known.plan, images, progress)
-            reuse = open_reuse(
-                known, layers, cache, registry, output, shared=place, progress=progress
-            )
-            jobs.append(Job(begin(known=known), stack.enter_context(reuse)))
-        return finish(jobs)
-
-
-def _each_platform(project: Project, build: BuildOptions) -> Iterator[Project]:
-    return (replace(project, platform=platform) for platform in build.platforms)
+        knowns = known_of(project, build, image, images=images, remote=remote, stack=stack)
+        announce_checks(project, knowns[0].plan, images, progress)
+        opened = stack.enter_context(
+            open_layers(knowns, layers, cache, registry, output, shared=place, progress=progress)
+        )
+        jobs = [
+            Job(begin(known=known), reuse_of(known, layers, opened, output, progress))
+            for known in knowns
+        ]
+        return finish(jobs, output, started)
 
 
 def _remote(

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.plan import ImageBase, LayoutBase, Plan, StageBase
-from kaniko_core.builder.project import Project, open_preview, open_project, read_sources
+from kaniko_core.builder.project import (
+    Project,
+    build_arguments,
+    open_preview,
+    open_project,
+    read_sources,
+)
 from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.cache.images import ImageCache
 from kaniko_core.context import BuildContext
@@ -140,7 +146,7 @@ def _checked(
     progress: Progress,
 ) -> CheckReport:
     context, source = read_sources(build, remote)
-    build_args = {name: value for name, value in build.build_arg if value is not None}
+    build_args = build_arguments(build)
     error: KanikoError | None = None
     plan: Plan | None = None
     try:

@@ -8,7 +8,7 @@ The text is the same for the same plan: it knows no times, and no width of a ter
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -16,7 +16,7 @@ from typing import assert_never
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.build import shared_directory
 from kaniko_core.builder.cached.choice import Choice
-from kaniko_core.builder.cached.known import CacheDirectory, Known, open_reuse
+from kaniko_core.builder.cached.known import CacheDirectory, known_of, open_layers, reuse_of
 from kaniko_core.builder.check import announce_checks
 from kaniko_core.builder.plan import (
     ContextBase,
@@ -28,7 +28,8 @@ from kaniko_core.builder.plan import (
     StageBase,
     StagePlan,
 )
-from kaniko_core.builder.project import ContextFiles, open_preview, open_project
+from kaniko_core.builder.products import check_products
+from kaniko_core.builder.project import open_preview, open_project
 from kaniko_core.builder.run import refuse_forbidden
 from kaniko_core.cache.images import Freshness, ImageCache
 from kaniko_core.context.named import ArchiveContext, GitContext, LocalContext
@@ -38,6 +39,8 @@ from kaniko_core.oci.digest import Digest
 from kaniko_core.options import (
     BuildOptions,
     CacheOptions,
+    Destination,
+    ImageOptions,
     LayerCacheOptions,
     OutputOptions,
     RegistryOptions,
@@ -73,6 +76,7 @@ def dryrun(
     registry: RegistryOptions | None = None,
     layers: LayerCacheOptions | None = None,
     *,
+    image: ImageOptions | None = None,
     progress: Progress = silent,
 ) -> str:
     """Return what :func:`~kaniko_core.builder.build.build` would do with the same options.
@@ -81,6 +85,8 @@ def dryrun(
         KanikoError: the build would fail before it starts, or an image cannot be found.
     """
     cache, registry = cache or CacheOptions(), registry or RegistryOptions()
+    image = image or ImageOptions()
+    check_products(build, image, output)
     images_on_disk = ImageCache(cache) if build.cache else None
     # It is only looked at.
     layers = replace(layers or LayerCacheOptions(), no_push_cache=True)
@@ -90,21 +96,22 @@ def dryrun(
         Registry(registry, push=False, progress=progress) as pull,
         ExitStack() as stack,
     ):
-        project = open_project(build, remote)
+        project = open_project(build, remote, reproducible=image.reproducible)
         images = BaseImages(pull, images_on_disk, progress)
-        plan = project.plan_with(images)
-        announce_checks(project, plan, images, progress)
-        refuse_forbidden(plan, build.allow)
-        found = {wanted: _found(images, images_on_disk, wanted) for wanted in plan.images}
-        files = ContextFiles(project, remote, stack)
-        known = Known(
-            build=build, project=project, plan=plan, images=images, remote=remote, files=files
+        knowns = known_of(project, build, image, images=images, remote=remote, stack=stack)
+        announce_checks(project, knowns[0].plan, images, progress)
+        for known in knowns:
+            refuse_forbidden(known.plan, build.allow)
+        opened = stack.enter_context(
+            open_layers(knowns, layers, cache, registry, output, shared=place, progress=progress)
         )
-        with open_reuse(
-            known, layers, cache, registry, output, shared=place, progress=progress
-        ) as reuse:
+        texts = []
+        for known in knowns:
+            found = {each: _found(images, images_on_disk, each) for each in known.plan.images}
+            reuse = reuse_of(known, layers, opened, output, progress)
             choice = None if reuse is None else reuse.chosen().choice
-    return plan_text(project.dockerfile, plan, found, output, choice)
+            texts.append(plan_text(project.dockerfile, known.plan, found, choice))
+    return "\n".join([*texts, output_text(output)])
 
 
 def _found(
@@ -116,28 +123,24 @@ def _found(
 
 
 def plan_text(
-    dockerfile: Dockerfile,
-    plan: Plan,
-    found: Found,
-    output: OutputOptions,
-    choice: Choice | None = None,
+    dockerfile: Dockerfile, plan: Plan, found: Found, choice: Choice | None = None
 ) -> str:
-    """Return the plan for people: what is built in which order, from what, and where it goes.
+    """Return the plan for people: what is built in which order, and from what.
 
     Args:
         dockerfile: with all its stages.
         plan: for those that are needed.
         found: what is known of the images that the plan names.
-        output: where the image is to go.
         choice: what the layer cache has; None where there is none.
     """
-    target = plan.stages[plan.target]
+    targets = [plan.stages[number] for number in plan.targets]
+    labels = ", ".join(target.stage.label for target in targets)
+    what = f"stage {labels}" if len(targets) == 1 else f"stages {labels}"
     writer = _Writer(dockerfile, plan, found, choice)
     paragraphs = [
-        [f"{dockerfile.path}: stage {target.stage.label} for {target.platform}"],
+        [f"{dockerfile.path}: {what} for {targets[0].platform}"],
         *(list(writer.stage(plan.stages[number])) for number in _in_order(plan)),
         [f"skip {_described(s)}" for s in dockerfile.stages if s.number not in plan.stages],
-        list(_exported(output)),
     ]
     return "\n\n".join("\n".join(lines) for lines in paragraphs if lines) + "\n"
 
@@ -230,19 +233,30 @@ def _context(context: LocalContext | GitContext | ArchiveContext) -> str:
             assert_never(context)
 
 
-def _exported(output: OutputOptions) -> Iterable[str]:
-    references = [reference.with_default_tag for reference in output.destination]
+def output_text(output: OutputOptions) -> str:
+    """Return, for people, where what is built goes."""
+    return "\n".join(_exported(output)) + "\n"
+
+
+def _exported(output: OutputOptions) -> Iterator[str]:
+    references = [each.reference.with_default_tag for each in output.destination]
     names = f" as {', '.join(map(str, references))}" if references else ""
     if output.tar_path is not None:
         yield f"write {output.tar_path}, a docker-save tarball{names}"
     if output.oci_layout_path is not None:
         yield f"write {output.oci_layout_path}, an OCI layout{names}"
     if not output.no_push:
-        yield from (f"push to {reference}" for reference in references)
+        yield from map(_pushed, output.destination)
     if output.no_push or not references:
         yield "push nowhere"
-    if output.digest_file is not None:
-        yield f"write the digest to {output.digest_file}"
+    for report in output.reports:
+        what = "the digest" if report == output.digest_file else "what was made"
+        yield f"write {what} to {report}"
 
 
-__all__ = ["FoundImage", "dryrun", "plan_text"]
+def _pushed(destination: Destination) -> str:
+    what = f"stage {destination.stage} " if destination.stage else ""
+    return f"push {what}to {destination.reference.with_default_tag}"
+
+
+__all__ = ["FoundImage", "dryrun", "output_text", "plan_text"]

@@ -253,6 +253,5 @@ def protected_paths(
     texts = (build.context, build.dockerfile)
     found += [Path(text.partition("://")[2] if "://" in text else text) for text in texts]
     # What is not there cannot be needed; the image may have something of that name.
-    there = [path for path in found if path.exists()]
-    written = (output.tar_path, output.oci_layout_path, output.digest_file)
-    return [*there, *(path for path in written if path is not None)]
+    there = [path for path in found if os.path.lexists(path)]
+    return [*there, *output.written]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from kaniko_core.builder.cached.reuse import Reuse, Reused
 from kaniko_core.builder.configure import located
 from kaniko_core.builder.output import BuildResult
 from kaniko_core.builder.plan import Plan
-from kaniko_core.builder.products import products
+from kaniko_core.builder.products import Making
 from kaniko_core.builder.work import Work
 from kaniko_core.dockerfile.instructions import Run
 from kaniko_core.errors import SandboxError
 from kaniko_core.oci.platform import Platform
+from kaniko_core.options import OutputOptions
 from kaniko_core.progress import Noted
 from kaniko_core.sandbox.emulation import runs
 from kaniko_core.steps.step import LostLayer
@@ -66,8 +68,13 @@ def _foreign(plan: Plan) -> list[tuple[Platform, Run]]:
     ]
 
 
-def finish(jobs: Sequence[Job]) -> BuildResult:
+def finish(jobs: Sequence[Job], output: OutputOptions, started: datetime) -> BuildResult:
     """Build what the layer cache has not, for all platforms, and deliver the images.
+
+    Args:
+        jobs: one for each platform.
+        output: where the images go.
+        started: when the build began.
 
     Raises:
         KanikoError: with a sentence for people.
@@ -75,6 +82,13 @@ def finish(jobs: Sequence[Job]) -> BuildResult:
     for job in jobs:
         job.refuse_foreign()
     work = jobs[0].work
+    making = Making(
+        known=[job.work.known for job in jobs],
+        output=output,
+        scratch=work.workspace.directory,
+        started=started,
+        progress=work.progress,
+    )
     while True:
         try:
             made = []
@@ -82,7 +96,9 @@ def finish(jobs: Sequence[Job]) -> BuildResult:
                 if len(jobs) > 1:
                     work.progress(Noted(f"building for {job.platform}"))
                 made.append(job.work.images(job.chosen()))
-            return work.delivery.deliver(products(work.known.build, work.known.image, made))
+            result = work.delivery.deliver(making.products(made))
+            making.export([images[0] for images in made])
+            return result
         except LostLayer as lost:
             # What was made meanwhile is known now: nothing is done twice.
             for job in jobs:

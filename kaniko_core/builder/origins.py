@@ -132,9 +132,10 @@ class Origins:
     def is_read_twice(self, repository: Repository) -> bool:
         """Whether a layer of the image that is in *repository* is read more than once.
 
-        It is read to be delivered to where it is not, and to be unpacked, if anything is.
+        It is read to be delivered to where it is not, to be listed, and to be unpacked, if
+        anything is.
         """
-        readers = self.delivery.readers_of(repository)
+        readers = self.delivery.readers_of(repository) + self.made.sbom
         return readers > 1 or (readers == 1 and self.plan.needs_root)
 
     def _base_image(self, plan: StagePlan, wanted: ImageBase | LayoutBase) -> Image:

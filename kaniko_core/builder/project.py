@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -55,6 +55,7 @@ class Project:
         named: what ``--build-context`` says.
         build_args: values for ARGs.
         epoch: the time that stands for the present, in seconds since 1970.
+        text: the Dockerfile as it was written.
     """
 
     context: BuildContext
@@ -64,6 +65,11 @@ class Project:
     targets: tuple[str, ...] = ("",)
     platform: Platform | None = None
     epoch: int | None = None
+    text: bytes = b""
+
+    def each(self, platforms: Iterable[Platform | None]) -> list[Project]:
+        """Return this for each of *platforms*."""
+        return [replace(self, platform=platform) for platform in platforms]
 
     def plan(self, triggers: Triggers = lambda _: (), *, every_stage: bool = False) -> Plan:
         """Return what is to be built; *triggers* knows the ONBUILD of base images.
@@ -185,12 +191,19 @@ def open_project(
         context,
         named,
         parse_dockerfile(source.data, source.path),
-        {name: value for name, value in options.build_arg if value is not None},
+        build_arguments(options),
         options.targets,
         options.platforms[0],
+        text=source.data,
     )
     project = _timed(project, remote)
     return _at(project, 0) if reproducible and project.epoch is None else project
+
+
+def build_arguments(options: BuildOptions) -> dict[str, str]:
+    """Return the values that are given for ARGs."""
+    given = {epoch.NAME: options.source_date_epoch} if options.source_date_epoch else {}
+    return given | {name: value for name, value in options.build_arg if value is not None}
 
 
 def _timed(project: Project, remote: RemoteSources) -> Project:

@@ -183,6 +183,21 @@ class RemoteSources:
         """
         return self._once(("context", url), lambda: self._unpacked(url))
 
+    def fetched(self) -> dict[str, Digest | str]:
+        """Return what was fetched so far, by address: files' digests, repositories' commits."""
+        with self._lock:
+            known = dict(self._known)
+        found: dict[str, Digest | str] = {}
+        for key, future in known.items():
+            if not future.done() or future.exception() is not None:
+                continue
+            match key, future.result():
+                case GitReference() as reference, GitTree(commit=commit):
+                    found[f"{reference.address}#{reference.ref or commit}"] = commit
+                case (str() as url, _), FetchedUrl(digest=digest):
+                    found[url] = digest
+        return found
+
     def cancel(self) -> None:
         """End what other threads are fetching: they raise a ContextError."""
         self._stopped.set()

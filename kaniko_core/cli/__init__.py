@@ -4,11 +4,21 @@
                                                                                       │
     exit status, ``error:`` and ``hint:`` on stderr ◀─ run ◀─ KanikoError, Ctrl-C ◀───┘
 
-A program is a typer app whose commands are decorated by :func:`with_options`, show progress with
-:func:`console`, and is started by :func:`run`.
+A program is made by :func:`new_program`; its commands are decorated by :func:`with_options`, added
+by :func:`add_command`, show progress with :func:`console`, and are started by :func:`run`.
 """
 
 from kaniko_core.cli.flags import go_booleans, with_options
+from kaniko_core.cli.program import add_command, add_common_commands, commands_of, new_program
 from kaniko_core.cli.run import console, run
 
-__all__ = ["console", "go_booleans", "run", "with_options"]
+__all__ = [
+    "add_command",
+    "add_common_commands",
+    "commands_of",
+    "console",
+    "go_booleans",
+    "new_program",
+    "run",
+    "with_options",
+]

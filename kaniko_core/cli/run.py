@@ -5,19 +5,25 @@ from __future__ import annotations
 import difflib
 import os
 import select
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, TextIO
 
 import typer
 import typer.main
 
-from kaniko_core.cli.flags import SWITCH, go_booleans
+from kaniko_core.cli import completion
+from kaniko_core.cli.flags import go_booleans
+from kaniko_core.cli.notices import Called, notices
+from kaniko_core.cli.option import SWITCH
+from kaniko_core.cli.pages import WIDEST
 from kaniko_core.cli.unsupported import NOT_YET
+from kaniko_core.cli.variables import variable_of
 from kaniko_core.console import (
     Failure,
     Terminal,
@@ -28,14 +34,16 @@ from kaniko_core.console import (
 )
 from kaniko_core.errors import KanikoError, UsageError, disk_error, reason_of
 from kaniko_core.options import LogFormat, LogOptions, Verbosity
-from kaniko_core.progress import Noted, Progress
+from kaniko_core.progress import Progress
+from kaniko_core.tracing import Trace, traced
+from kaniko_core.values import boolean
 
 # What shells report of a program that a signal has ended.
 _BY_SIGNAL = 128
 # Values of TERM for terminals that cannot go back to a line.
 _DUMB = frozenset({"dumb", "unknown"})
-# Flags that go by another name by now.
-_RENAMED = {"--use-cache": "--cache"}
+# Columns. No page is narrower: a word has to have room.
+_NARROWEST = 30
 # typer brings click along, under a name that changes between versions: this is click's
 # ClickException, the ancestor of BadParameter and UsageError.
 _ClickError: Any = typer.BadParameter.__mro__[2]
@@ -60,8 +68,9 @@ def run(app: typer.Typer, argv: Sequence[str], *, name: str) -> int:
     command = typer.main.get_command(app)
     try:
         with _ended_by(signal.SIGTERM, signal.SIGHUP):
-            _notice_old_names(command, argv)
-            status = _invoke(command, argv, name)
+            status = completion.answer(command, name, os.environ)
+            if status is None:
+                status = _invoke(command, argv, name)
             _flush(sys.stdout)
             return status
     except (Exception, KeyboardInterrupt) as error:
@@ -70,16 +79,26 @@ def run(app: typer.Typer, argv: Sequence[str], *, name: str) -> int:
         return _report(command, argv, error)
 
 
-def console(options: LogOptions, stream: TextIO | None = None) -> AbstractContextManager[Progress]:
+@contextmanager
+def console(
+    options: LogOptions, stream: TextIO | None = None, *, trace: Trace | None = None
+) -> Iterator[Progress]:
     """Show progress as *options* say while the block lasts; on stderr unless *stream* is given.
 
     ::
 
         with console(log) as progress:
             build(…, progress=progress)
+
+    Where *trace* says what the block is, and the environment asks for it, it is traced, too.
     """
     stream = stream or sys.stderr
-    return open_console(options, stream, _terminal(stream))
+    with open_console(options, stream, _terminal(stream)) as progress:
+        if trace is None:
+            yield progress
+        else:
+            with traced(progress, trace, os.environ) as both:
+                yield both
 
 
 def _terminal(stream: TextIO | None) -> Terminal:
@@ -91,23 +110,30 @@ def _terminal(stream: TextIO | None) -> Terminal:
     return Terminal(color=live and not os.environ.get("NO_COLOR"), live=live)
 
 
-def _notice_old_names(command: Any, argv: Sequence[str]) -> None:
-    given = {word.partition("=")[0] for word in argv}
-    for old in sorted(given & _RENAMED.keys() & _spellings(command)[0].keys()):
-        with console(_log_options(command, argv)) as progress:
-            progress(Noted(f"{old} is the old name of {_RENAMED[old]}"))
-
-
 def _invoke(command: Any, argv: Sequence[str], name: str) -> int:
     """Run the command that *argv* asks for; raise KanikoError for what typer complains about."""
+    words = go_booleans(argv, *_spellings(command))
+    _tell(Called(name, command, words, os.environ), argv)
+    columns = min(shutil.get_terminal_size().columns, WIDEST)
+    width = max(columns - 2, _NARROWEST)
     try:
-        with command.make_context(name, go_booleans(argv, *_spellings(command))) as context:
+        with command.make_context(name, words, terminal_width=width) as context:
             command.invoke(context)
     except typer.Exit as ended:
         return ended.exit_code
     except _ClickError as error:
         raise _explained(error, name) from error
     return 0
+
+
+def _tell(called: Called, argv: Sequence[str]) -> None:
+    """Show what the user should know before anything else."""
+    options = _log_options(called.command, argv)
+    told = list(notices(called, argv, details=wants_details(options)))
+    if told:
+        with console(options) as progress:
+            for notice in told:
+                progress(notice)
 
 
 def _spellings(command: Any) -> tuple[dict[str, str], dict[str, str]]:
@@ -207,18 +233,22 @@ def _described(error: BaseException, *, details: bool) -> tuple[Failure, int]:
 
 
 def _log_options(command: Any, argv: Sequence[str]) -> LogOptions:
-    """Return what *argv* says about logs, however wrong the rest of it is."""
+    """Return what *argv*, or the environment, says of logs, however wrong the rest of it is."""
     switches, valued = _spellings(command)
     try:
         words = go_booleans(argv, switches, valued)
     except UsageError:
         words = go_booleans(argv, {}, valued)
     given = {name: value for name, _, value in (word.partition("=") for word in words)}
-    options = LogOptions(log_timestamp=given.get("--log-timestamp") == "true")
-    with suppress(KeyError, ValueError):
-        options = replace(options, log_format=LogFormat(given["--log-format"].lower()))
-    with suppress(KeyError, ValueError):
-        options = replace(options, verbosity=Verbosity(given["--verbosity"].lower()))
+
+    def said(flag: str) -> str:
+        return given.get(flag) or os.environ.get(variable_of(flag).name, "")
+
+    options = LogOptions(log_timestamp=boolean(said("--log-timestamp")) is True)
+    with suppress(ValueError):
+        options = replace(options, log_format=LogFormat(said("--log-format").lower()))
+    with suppress(ValueError):
+        options = replace(options, verbosity=Verbosity(said("--verbosity").lower()))
     return options
 
 

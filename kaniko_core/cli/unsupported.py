@@ -8,27 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-_ALWAYS = "leave it out: that is how this version always works"
+_BUCKET = "fetch the context yourself, and name the directory with --context"
 
-# By program and flag: what to do instead, where that is known.
+# By program and flag: what to do instead.
 NOT_YET: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "kaniko-executor": {
-            "--annotation": "",
-            "--bucket": "",
-            "-b": "",
-            "--compression": "leave it out: layers are compressed by gzip",
-            "--compression-level": "",
-            "--force-build-metadata": _ALWAYS,
-            "--git": "check the repository out, and name the directory with --context",
-            "--image-format": "leave it out: an image has the format of its base image",
-            "--image-name-tag-with-digest-file": "--digest-file writes the digest",
-            "--image-name-with-digest-file": "--digest-file writes the digest",
-            "--push-ignore-immutable-tag-errors": "",
-            "--reproducible": "",
-            "--skip-push-permission-check": "",
-            "--skip-unused-stages": _ALWAYS,
-        },
-        "kaniko-warmer": {},
+        "kaniko-executor": MappingProxyType(
+            {
+                "--bucket": _BUCKET,
+                "-b": _BUCKET,
+                "--git": "check the repository out, and name the directory with --context",
+            }
+        ),
+        "kaniko-warmer": MappingProxyType({}),
     }
 )

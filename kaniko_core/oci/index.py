@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from kaniko_core.errors import ContentError
 from kaniko_core.oci.digest import Digest
-from kaniko_core.oci.image import Image
+from kaniko_core.oci.image import Image, with_oci_types
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import Descriptor, Index, MediaType
 
@@ -94,3 +94,30 @@ def list_images(
         dict(annotations),
     )
     return ImageIndex.of(index.to_bytes(), [item.image for item in listed])
+
+
+# BuildKit's annotation of an attestation: which of the index's images it is about.
+ABOUT = "vnd.docker.reference.digest"
+
+
+def index_with_oci_types(index: ImageIndex) -> ImageIndex:
+    """Return *index* and its images with OCI's media types; the same one if they are already."""
+    images = tuple(with_oci_types(image) for image in index.images)
+    if images == index.images and index.index.media_type == MediaType.OCI_INDEX:
+        return index
+    new = {
+        str(old.digest): str(image.digest) for old, image in zip(index.images, images, strict=True)
+    }
+    manifests = []
+    for item, image in zip(index.index.manifests, images, strict=True):
+        about = item.annotations.get(ABOUT)
+        changed = {} if about is None else {ABOUT: new.get(about, about)}
+        made = replace(
+            image.descriptor,
+            platform=item.platform,
+            annotations={**item.annotations, **changed},
+            extra=item.extra,
+        )
+        manifests.append(made)
+    parsed = replace(index.index, media_type=MediaType.OCI_INDEX, manifests=tuple(manifests))
+    return ImageIndex.of(parsed.to_bytes(), images)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,6 +24,7 @@ from kaniko_core.errors import ContentError, disk_errors
 from kaniko_core.oci.atomic import make_directory, replacing
 from kaniko_core.oci.digest import Digest, read_verified
 from kaniko_core.oci.image import Image, Layer, with_oci_types
+from kaniko_core.oci.index import ImageIndex, index_with_oci_types
 from kaniko_core.oci.layer import FileLayer
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import DEFAULT_TAG, Reference, Repository
@@ -106,6 +107,20 @@ class LayoutStore:
         )
         return Image.of(raw_manifest, raw_config, layers)
 
+    def read_any(self, digest: Digest) -> Image | ImageIndex:
+        """Return the image *digest*, or the index *digest* with all the images that it lists.
+
+        Raises:
+            ContentError: a blob is missing, or not what its digest says.
+            DiskError: it cannot be read.
+        """
+        with disk_errors("read the OCI layout", self._path):
+            raw = self._read(digest, None)
+            index = _as_index(raw)
+            if index is None:
+                return self.read(digest)
+            return ImageIndex.of(raw, [self.read(item.digest) for item in index.manifests])
+
     def put(
         self,
         reference: Reference | None,
@@ -128,16 +143,38 @@ class LayoutStore:
             DigestMismatch: a layer is not what its descriptor says.
         """
         image = with_oci_types(image)
+        entry = replace(image.descriptor, platform=image.config.platform)
         with disk_errors("write the OCI layout", self._path):
-            make_directory(self._path)
-            unique = {layer.descriptor.digest: layer for layer in image.layers}
-            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="blob") as pool:
-                # The list is what raises a failure of one of them.
-                list(pool.map(self._write_layer, unique.values()))
+            self._write((image,))
+            with self._locked():
+                self._list(_named(entry, reference))
+
+    def put_index(self, reference: Reference | None, index: ImageIndex) -> None:
+        """Store *index*, and all images that it lists, under the tag of *reference*.
+
+        All of them have OCI's media types then, as in :meth:`put`.
+
+        Raises:
+            DiskError: the disk refused.
+            DigestMismatch: a layer is not what its descriptor says.
+        """
+        index = index_with_oci_types(index)
+        with disk_errors("write the OCI layout", self._path):
+            self._write(index.images)
+            self._write_blob(index.digest, index.raw)
+            with self._locked():
+                self._list(_named(index.descriptor, reference))
+
+    def _write(self, images: Sequence[Image]) -> None:
+        """Write all blobs of *images*, their manifests after what these name."""
+        make_directory(self._path)
+        unique = {layer.descriptor.digest: layer for image in images for layer in image.layers}
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="blob") as pool:
+            # The list is what raises a failure of one of them.
+            list(pool.map(self._write_layer, unique.values()))
+        for image in images:
             self._write_blob(image.manifest.config.digest, image.raw_config)
             self._write_blob(image.digest, image.raw_manifest)
-            with self._locked():
-                self._list(_named(image.descriptor, image.config.platform, reference))
 
     def _list(self, entry: Descriptor) -> None:
         """Add *entry* to ``index.json``, in the place of an older one of its name."""
@@ -209,9 +246,9 @@ class LayoutStore:
             os.close(descriptor)
 
 
-def _named(descriptor: Descriptor, platform: Platform, reference: Reference | None) -> Descriptor:
+def _named(descriptor: Descriptor, reference: Reference | None) -> Descriptor:
     name = {} if reference is None else {_NAME: reference.tag or DEFAULT_TAG}
-    return replace(descriptor, annotations=name, platform=platform)
+    return replace(descriptor, annotations=name)
 
 
 def tags_of(item: Descriptor) -> tuple[str, ...]:

@@ -58,6 +58,14 @@ class BuildOptions:
             metavar="NAME[=VALUE]",
         ),
     ] = ()
+    source_date_epoch: Annotated[
+        str,
+        Flag(
+            "Time that stands for the present, as the build argument SOURCE_DATE_EPOCH does, "
+            "which wins.",
+            metavar="SECONDS",
+        ),
+    ] = ""
     custom_platform: Annotated[
         tuple[Platform, ...],
         Flag(

@@ -18,6 +18,8 @@ class Flag:
         metavar: what stands for the value in the help.
         name: the flag's name, where it is not the field's.
         hidden: accepted, but left out of the help.
+        notice: for a flag that is accepted and has no effect: why, as part of a sentence.
+        several: whether *parse* returns a tuple of values, all of which are the field's.
     """
 
     help: str
@@ -26,3 +28,5 @@ class Flag:
     metavar: str | None = None
     name: str | None = None
     hidden: bool = False
+    several: bool = False
+    notice: str = ""

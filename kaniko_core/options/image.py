@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
+from kaniko_core.attestations.wanted import Provenance, provenance
 from kaniko_core.errors import UsageError
 from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.platform import Platform
@@ -133,6 +134,18 @@ class ImageOptions:
             "SOURCE_DATE_EPOCH, which is 1970 unless it is given."
         ),
     ] = False
+    provenance: Annotated[
+        Provenance | None,
+        Flag(
+            "Attach how the image was made, in SLSA's terms: true, or mode=min|max, "
+            "builder-id=URL, version=v1|v0.2, with commas between them.",
+            parse=provenance,
+            metavar="WHAT",
+        ),
+    ] = None
+    sbom: Annotated[
+        bool, Flag("Attach a list of the packages that are in the image, in SPDX's terms.")
+    ] = False
 
     def __post_init__(self) -> None:
         level = self.compression_level
@@ -153,6 +166,8 @@ class ImageOptions:
             what = "--compression=zstd"
         elif self.annotation:
             what = "--annotation"
+        elif self.attests:
+            what = "--sbom" if self.sbom else "--provenance"
         if what is not None:
             raise UsageError(
                 f"{what} does not go with --image-format=docker, which has no such thing",
@@ -163,7 +178,13 @@ class ImageOptions:
         """Whether the image has Docker's media types; *base* is whether its base image has."""
         if self.image_format is not None:
             return self.image_format is ImageFormat.DOCKER
-        return base and self.compression is not Compression.ZSTD and not self.annotation
+        plain = self.compression is not Compression.ZSTD and not self.annotation
+        return base and plain and not self.attests
+
+    @property
+    def attests(self) -> bool:
+        """Whether something is said about the image in an index beside it."""
+        return self.sbom or self.provenance is not None
 
     def annotations_of(self, place: AnnotationPlace, platform: Platform) -> dict[str, str]:
         """Return what is to be written into *place*, of the image for *platform*."""

@@ -18,7 +18,7 @@ class PruneOptions:
     older_than: Annotated[
         timedelta | None,
         Flag(
-            "Remove what was not used for so long, such as 36h, 7d or 2w.  [default: --cache-ttl]",
+            "Remove what was not used for so long, such as 36h, 7d or 2w; by default --cache-ttl.",
             parse=long_duration,
             metavar="DURATION",
         ),

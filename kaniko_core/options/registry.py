@@ -18,6 +18,13 @@ from kaniko_core.options.mirrors import (
 from kaniko_core.values import key_value
 
 
+def client_type(text: str) -> str:
+    """Read a word for the User-Agent; raise :class:`UsageError` where no header can have it."""
+    if not text.isascii() or not text.isprintable():
+        raise UsageError("it cannot be part of a header: it has other characters than ASCII's")
+    return text.strip()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegistryOptions:
     """How registries are talked to."""
@@ -94,6 +101,16 @@ class RegistryOptions:
             metavar="NAME",
         ),
     ] = None
+
+    upstream_client_type: Annotated[
+        str,
+        Flag(
+            "What starts us, for the User-Agent of pushes.",
+            parse=client_type,
+            metavar="NAME",
+            hidden=True,
+        ),
+    ] = ""
 
     def __post_init__(self) -> None:
         for name in ("image_download_retry", "image_fs_extract_retry", "push_retry"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from kaniko_core.errors import UsageError
@@ -22,8 +21,11 @@ class WarmOptions:
         Flag("Image to cache; repeatable.", parse=Reference.parse, metavar="IMAGE"),
     ] = ()
     dockerfile: Annotated[
-        Path | None,
-        Flag("Cache every image that this Dockerfile names in FROM and COPY.", metavar="FILE"),
+        str | None,
+        Flag(
+            "Cache every image that this Dockerfile, a file or a URL, names in FROM and COPY.",
+            metavar="FILE|URL",
+        ),
     ] = None
     build_arg: Annotated[
         tuple[tuple[str, str | None], ...],

@@ -15,17 +15,20 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
-from kaniko_core.errors import ContentError, DigestMismatch
+from kaniko_core.errors import ContentError, DigestMismatch, RegistryError
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.index import ImageIndex
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference, Repository
-from kaniko_core.oci.spec import Descriptor, ImageConfig, Manifest
+from kaniko_core.oci.spec import Descriptor, ImageConfig, Index, Manifest, MediaType
 from kaniko_core.options import RegistryOptions
 from kaniko_core.progress import Progress, Warned, silent
 from kaniko_core.registry.auth import DockerKeychain, Keychain
 from kaniko_core.registry.download import Downloads, Housed, RemoteLayer
+from kaniko_core.registry.failures import BUSY, no_image
 from kaniko_core.registry.hosts import HostRules
 from kaniko_core.registry.manifests import Manifests
 from kaniko_core.registry.mirrors import MirrorRules, Mirrors
@@ -64,7 +67,8 @@ class Registry:
     ) -> None:
         options = options or RegistryOptions()
         self._progress = progress
-        self._transport = Transport(HostRules.of(options, push=push))
+        client_type = options.upstream_client_type if push else ""
+        self._transport = Transport(HostRules.of(options, push=push), client_type)
         retries = options.push_retry if push else options.image_download_retry
         keychain = keychain or DockerKeychain(helpers=options.credential_helpers)
         pacing = pacing or Pacing(retries)
@@ -107,17 +111,37 @@ class Registry:
         found = self._manifests.resolve(reference, platform)
         if found is None:
             return None
-        try:
-            image = self._image(reference, found[1])
-        except DigestMismatch:
-            raise
-        except ContentError as error:
-            raise ContentError(f"{reference.familiar}: {error}", hint=error.hint) from error
+        image = self._named_image(reference, found[1])
         if not image.config.platform.serves(platform):
             self._progress(
                 Warned(f"{reference.familiar} is for {image.config.platform}, not for {platform}")
             )
         return image
+
+    def read(self, reference: Reference) -> Image | ImageIndex | None:
+        """Return what *reference* names, be it an image or an index with all its images, or None.
+
+        Raises:
+            NotFound: the index lists an image that is not there.
+            RegistryError: the registry refuses, or cannot be reached.
+            ContentError: what it sends is not what it promised, or no image.
+        """
+        found = self._manifests.fetch(reference)
+        if found is None:
+            return None
+        descriptor, raw = found
+        if descriptor.media_type not in MediaType.INDEXES:
+            return self._named_image(reference, raw)
+        images = []
+        for item in Index.parse(raw).manifests:
+            listed = reference.at(item.digest)
+            one = self._manifests.fetch(listed)
+            if one is None:
+                raise no_image(listed)
+            if one[0].media_type in MediaType.INDEXES:
+                raise ContentError(f"the index {reference.familiar} lists an index")
+            images.append(self._named_image(listed, one[1]))
+        return ImageIndex.of(raw, images)
 
     def layer(self, reference: Reference, descriptor: Descriptor, diff_id: Digest) -> RemoteLayer:
         """Return a layer of the image *reference*; nothing is asked before it is read."""
@@ -142,6 +166,18 @@ class Registry:
         """
         self._uploads().put(reference, image, (*_homes(image.layers), *mount_from))
 
+    def put_index(
+        self, reference: Reference, index: ImageIndex, *, mount_from: tuple[Repository, ...] = ()
+    ) -> None:
+        """Push *index* and all images that it lists; only the index gets the tag.
+
+        Raises:
+            RegistryError: the registry refuses, or cannot be reached.
+            DigestMismatch: a layer is not what its descriptor says.
+        """
+        layers = tuple(layer for image in index.images for layer in image.layers)
+        self._uploads().put_index(reference, index, (*_homes(layers), *mount_from))
+
     def upload(
         self, repository: Repository, layer: Layer, *, mount_from: tuple[Repository, ...] = ()
     ) -> None:
@@ -160,6 +196,28 @@ class Registry:
             RegistryError: it cannot; the sentence says why.
         """
         self._uploads().check(reference)
+
+    def put_text(self, url: str, text: str) -> None:
+        """Send *text* to an address that takes a PUT; no message shows more of it than the host.
+
+        Raises:
+            RegistryError: the host refuses, or cannot be reached.
+        """
+        host = urlsplit(url).hostname or ""
+
+        def attempt() -> None:
+            headers = {"Content-Type": "text/plain"}
+            reply = self._transport.send("PUT", url, headers, text.encode())
+            reply.close()
+            if not 200 <= reply.status < 300:
+                raise RegistryError(
+                    f"cannot write to {host}: it answered {reply.status}",
+                    status=reply.status,
+                    temporary=reply.status in BUSY,
+                    hint="the address may have expired, or be for something else than a PUT",
+                )
+
+        self._session.retrying(attempt)
 
     def check_login(self, repository: Repository) -> None:
         """Find out whether the registry of *repository* takes the keychain's credentials.
@@ -202,6 +260,15 @@ class Registry:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _named_image(self, reference: Reference, raw: bytes) -> Image:
+        """Return the image; an error names it."""
+        try:
+            return self._image(reference, raw)
+        except DigestMismatch:
+            raise
+        except ContentError as error:
+            raise ContentError(f"{reference.familiar}: {error}", hint=error.hint) from error
 
     def _image(self, reference: Reference, raw: bytes) -> Image:
         manifest = Manifest.parse(raw)

@@ -2,7 +2,9 @@
 
 1. the file that ``GOOGLE_APPLICATION_CREDENTIALS`` names, or that ``gcloud auth
    application-default login`` wrote: a service account's key, a user's, or workload identity
-   federation; for all but the user's, google-auth is needed (``pip install kaniko-py[google]``)
+   federation, whose token may come from a file, a URL, Amazon, or a program where
+   ``GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1`` allows that; for all but the user's,
+   google-auth is needed (``pip install kaniko-py[google]``)
 2. the metadata server of Compute Engine, GKE (workload identity, too) and Cloud Build
 
 Source: cloud.google.com, "How Application Default Credentials works", "View and query VM
@@ -12,7 +14,7 @@ metadata", and Artifact Registry's "Access token" authentication.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -84,34 +86,49 @@ def _from_user(info: Mapping[str, Any], path: Path) -> Fetched:
 def _from_library(info: Mapping[str, Any], kind: str, path: Path) -> Fetched:
     """Use google-auth: keys sign, and federation has as many forms as there are issuers."""
     try:
-        import google.auth.exceptions
         import google.auth.transport.requests
-        from google.auth import aws, identity_pool
-        from google.oauth2 import service_account
     except ImportError:
         raise NoAnswer(
             f"for {path} the library google-auth is needed: pip install kaniko-py[google]"
         ) from None
+    load = _loader(info, kind, path)
     try:
-        if kind == "service_account":
-            load = service_account.Credentials.from_service_account_info
-        elif kind == "external_account" and info.get("subject_token_type") == _SIGNED_BY_AWS:
-            load = aws.Credentials.from_info
-        elif kind == "external_account":
-            load = identity_pool.Credentials.from_info
-        else:
-            raise NoAnswer(f"{path}: its type {one_line(kind)} is not supported")
         found = load(info, scopes=[_SCOPE])
         found.refresh(google.auth.transport.requests.Request())
-    except (google.auth.exceptions.GoogleAuthError, ValueError, OSError) as error:
-        raise NoAnswer(
-            f"{path}: {one_line(str(error.args[0] if error.args else error))}"
-        ) from error
+    except Exception as error:  # its own, the network's, and those of a program that it starts
+        raise NoAnswer(f"{path}: {_complaint(error)}") from error
     token = text_of({"a token": found.token}, "a token", str(path))
     # Without a zone, and meant as UTC.
     expiry = found.expiry and found.expiry.replace(tzinfo=UTC)
     life = (expiry - datetime.now(UTC)).total_seconds() if expiry else _LIFE
     return Fetched(Credentials(_USER, token), max(1.0, life), str(path))
+
+
+def _loader(info: Mapping[str, Any], kind: str, path: Path) -> Callable[..., Any]:
+    """Return what makes google-auth's credentials of a file of this *kind*."""
+    from google.auth import aws, identity_pool, pluggable
+    from google.oauth2 import service_account
+
+    load: Callable[..., Any]
+    if kind == "service_account":
+        load = service_account.Credentials.from_service_account_info
+    elif kind != "external_account":
+        raise NoAnswer(f"{path}: its type {one_line(kind)} is not supported")
+    elif info.get("subject_token_type") == _SIGNED_BY_AWS:
+        load = aws.Credentials.from_info
+    elif "executable" in dict(info.get("credential_source") or {}):
+        load = pluggable.Credentials.from_info
+    else:
+        load = identity_pool.Credentials.from_info
+    return load
+
+
+def _complaint(error: Exception) -> str:
+    """Return what went wrong, without what a program wrote: there may be a token in it."""
+    if type(error).__name__ == "TimeoutExpired":
+        return "the program that it names did not end in time"
+    text = str(error.args[0] if error.args else error)
+    return one_line(text.partition(" Error: ")[0])
 
 
 def _from_metadata(env: Mapping[str, str]) -> Fetched:

@@ -11,6 +11,7 @@ found out as a lie would be.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast, runtime_checkable
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, cast, runtime_checkable
 from kaniko_core.errors import ContentError, NotFound, RegistryError
 from kaniko_core.oci.digest import Digest, VerifyingReader
 from kaniko_core.oci.reference import Reference, Repository
-from kaniko_core.oci.spec import Descriptor
+from kaniko_core.oci.spec import Descriptor, MediaType
 from kaniko_core.progress import Direction, Progress
 from kaniko_core.registry.meter import Meter, transfer_name
 from kaniko_core.registry.mirrors import Mirrors, Place, no_mirrors
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 # Bytes. Configs are held in memory; the largest that anybody has seen are a few hundred KiB.
 _LARGEST_CONFIG = 8 << 20
+_CONFIGS = frozenset({MediaType.OCI_CONFIG, MediaType.DOCKER_CONFIG})
+_LONGEST_TYPE = 100  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Downloads:
         """Return an image config, verified.
 
         Raises:
-            ContentError: it is not what the manifest says, or far too large.
+            ContentError: it is not what the manifest says, or far too large; or an artifact's,
+                such as a chart's.
         """
         if descriptor.size > _LARGEST_CONFIG:
             raise ContentError(
@@ -78,6 +82,9 @@ class Downloads:
 
         found = self._places.first(reference, ask, part=True)
         assert found is not None
+        if descriptor.media_type not in _CONFIGS and not _describes_layers(found):
+            kind = descriptor.media_type[:_LONGEST_TYPE]
+            raise ContentError(f"it is no image but an artifact, whose config is {kind}")
         return found
 
     def open(self, reference: Reference, descriptor: Descriptor) -> BinaryIO:
@@ -262,7 +269,7 @@ class BlobStream(io.RawIOBase):
 
     def _named(self, error: RegistryError) -> RegistryError:
         """Say which transfer failed, where the error only says what the network did."""
-        if error.status is not None:
+        if error.status is not None or str(error).startswith(f"cannot {self._request.doing}"):
             return error
         so_far = f" after {self._done} of {self._size} bytes" if self._done else ""
         return RegistryError(
@@ -276,6 +283,15 @@ class BlobStream(io.RawIOBase):
         self._chunks = iter(())
         if reply is not None:
             reply.close()
+
+
+def _describes_layers(config: bytes) -> bool:
+    """Whether it is an image's config, whatever the manifest calls it: some tools err there."""
+    try:
+        document = json.loads(config)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and "rootfs" in document
 
 
 def _starts_at(reply: Reply) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -64,26 +64,30 @@ class Attempt:
     # Where credentials were looked for, in order; empty where nobody asked for any.
     sources: tuple[str, ...] = ()
     logged_in: bool = False
+    # What must not be shown, though the registry says it: some repeat the headers that they got.
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    # Who answered, where that is not the registry itself.
+    asked: str = ""
 
 
 def refusal(answer: Answer, attempt: Attempt) -> RegistryError:
     """Turn an answer that is not the hoped-for one into an error with a hint."""
     registry = attempt.repository.registry
-    code, said = _first_error(answer.body)
+    code, said = _first_error(answer.body, attempt.secrets)
     status = answer.status
     words = ": ".join(filter(None, (code, said)))
-    message = f"cannot {attempt.doing}: {registry} answered {status}"
+    message = f"cannot {attempt.doing}: {attempt.asked or registry} answered {status}"
     if words:
         message += f" ({words})"
     if status in (401, 403):
-        login = _login_hint(attempt, lacks_rights=_lacks_rights(answer))
+        login = login_hint(attempt, lacks_rights=_lacks_rights(answer))
         return Unauthorized(message, status=status, code=code, hint=login)
     temporary = attempt.push and code in _RESEND
     if status == 404:
         hint = _missing_hint(attempt)
         return NotFound(message, status=status, code=code, temporary=temporary, hint=hint)
     if status in BUSY:
-        hint = _RATE_HINT if status == 429 else "the registry has a problem; try again later"
+        hint = _rate_hint(attempt) if status == 429 else _TROUBLE_HINT
         busy = Busy(message, status=status, code=code, hint=hint)
         busy.retry_after = retry_after(answer.headers)
         return busy
@@ -105,10 +109,7 @@ def no_image(reference: Reference) -> NotFound:
     )
 
 
-_RATE_HINT = (
-    "this is a limit on pulls: log in for a higher one, pull from a mirror, "
-    "or keep base images in a cache with kaniko-warmer"
-)
+_TROUBLE_HINT = "the registry has a problem; try again later"
 _HINTS = {
     405: "the registry takes no pushes: it is read-only, or a mirror of another one",
     413: "a proxy before the registry limits the size of uploads (client_max_body_size in nginx)",
@@ -124,7 +125,8 @@ def _lacks_rights(answer: Answer) -> bool:
     return answer.status == 403 or 'error="insufficient_scope"' in challenge
 
 
-def _login_hint(attempt: Attempt, *, lacks_rights: bool) -> str:
+def login_hint(attempt: Attempt, *, lacks_rights: bool) -> str:
+    """Say which account is needed, and where credentials were looked for."""
     registry, path = attempt.repository.registry, attempt.repository.path
     action = "push to" if attempt.push else "pull from"
     if attempt.logged_in and lacks_rights:
@@ -141,6 +143,20 @@ def _login_hint(attempt: Attempt, *, lacks_rights: bool) -> str:
     if attempt.sources:
         hint += f"; credentials were looked for in {', then '.join(attempt.sources)}"
     return hint
+
+
+def _rate_hint(attempt: Attempt) -> str:
+    registry = attempt.repository.registry
+    if attempt.push:
+        return (
+            "the registry limits how much is asked of it: push less at a time, or try again later"
+        )
+    to_hub = registry == DOCKER_HUB
+    mirror = "--registry-mirror=MIRROR" if to_hub else f"--registry-map={registry}=MIRROR"
+    return (
+        f"this is a limit on pulls: log in for a higher one (kaniko-executor login {registry}), "
+        f"pull from a mirror ({mirror}), or keep base images in a cache with kaniko-warmer"
+    )
 
 
 def _missing_hint(attempt: Attempt) -> str | None:
@@ -163,14 +179,32 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, (when - datetime.now(UTC)).total_seconds())
 
 
-def _first_error(body: bytes) -> tuple[str | None, str]:
-    """Return code and message of the first error in *body*; the message fits one line."""
+def _first_error(body: bytes, secrets: tuple[str, ...] = ()) -> tuple[str | None, str]:
+    """Return code and message of the first error in *body*; the message fits one line.
+
+    *secrets* are left out of both. Token services may answer in OAuth2's form instead.
+    """
     try:
-        error = json.loads(body)["errors"][0]
-        code, message = error.get("code"), error.get("message")
+        answer = json.loads(body)
+        if "error" in answer:
+            code, message = answer["error"], answer.get("error_description")
+        else:
+            code, message = (answer["errors"][0].get(name) for name in ("code", "message"))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None, ""
-    text = "".join(c if c.isprintable() else " " for c in str(message or ""))
+    # Before they are cut short: half a secret would not be found.
+    told, text = _without(str(code or ""), secrets), _without(str(message or ""), secrets)
+    text = "".join(c if c.isprintable() else " " for c in text)
     if len(text) > _LONGEST_MESSAGE:
         text = f"{text[:_LONGEST_MESSAGE]}…"
-    return (str(code)[:60] if code else None), text
+    return told[:60] or None, text
+
+
+def _without(text: str, secrets: tuple[str, ...]) -> str:
+    # The longest first: a password may be a part of another secret.
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, _HIDDEN)
+    return text
+
+
+_HIDDEN = "<hidden>"

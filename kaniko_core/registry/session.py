@@ -115,8 +115,9 @@ class Session:
     def refused(self, answer: Answer, request: Request) -> RegistryError:
         """Return the error for an answer to *request* that is not the hoped-for one."""
         if answer.status not in (401, 403):
-            push = request.pushes
-            return refusal(answer, Attempt(request.doing, request.repository, push))
+            secrets = self._authorizer.secrets
+            attempt = Attempt(request.doing, request.repository, request.pushes, secrets=secrets)
+            return refusal(answer, attempt)
         access = self._access(request)
         return refusal(answer, self._authorizer.attempt(access, request.doing, push=request.pushes))
 

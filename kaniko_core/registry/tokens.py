@@ -12,7 +12,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -20,13 +20,15 @@ from kaniko_core.errors import RegistryError, Unauthorized
 from kaniko_core.oci.reference import Repository
 from kaniko_core.registry.challenges import Challenge
 from kaniko_core.registry.credentials import Credentials, Keychain
-from kaniko_core.registry.failures import BUSY, Answer, Attempt, refusal
+from kaniko_core.registry.failures import BUSY, Answer, Attempt, login_hint, refusal
 from kaniko_core.registry.realms import check_realm
 
 _CLIENT_ID = "kaniko-py"
 # Seconds. The first is the specification's for a token that does not say; tokens are renewed
 # earlier by a fifth of their life, at most by the second.
 _DEFAULT_LIFE, _LONGEST_MARGIN = 60.0, 30.0
+# Characters. A shorter one is no secret, and hiding it would make holes in every sentence.
+_SHORTEST_SECRET = 4
 
 # Sends one request to a token service: method, URL, headers, body.
 Exchange = Callable[[str, str, Mapping[str, str], bytes | None], Answer]
@@ -80,6 +82,7 @@ class Authorizer:
         self._challenges: dict[str, Challenge] = {}
         self._headers: dict[Access, _Header] = {}
         self._locks: dict[Access, threading.Lock] = {}
+        self._secrets: set[str] = set()
         self._guard = threading.Lock()
 
     def known(self, access: Access) -> str | None:
@@ -111,10 +114,17 @@ class Authorizer:
                     return self._header(access, challenge, rejected)
         return None
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All that was sent to registries and token services and must not be shown."""
+        with self._guard:
+            return tuple(self._secrets)
+
     def attempt(self, access: Access, doing: str, *, push: bool) -> Attempt:
         """Describe what was tried, for an error: with the places where credentials were sought."""
         found = self._keychain.look_up(access.repository)
-        return Attempt(doing, access.repository, push, found.sources, bool(found.credentials))
+        logged_in = found.credentials is not None
+        return Attempt(doing, access.repository, push, found.sources, logged_in, self.secrets)
 
     def _header(self, access: Access, challenge: Challenge, rejected: str | None) -> str | None:
         with self._guard:
@@ -133,6 +143,7 @@ class Authorizer:
 
     def _new_header(self, access: Access, challenge: Challenge) -> _Header | None:
         credentials = self._keychain.look_up(access.repository).credentials
+        self._keep_secret(*_secrets_of(credentials))
         if credentials is not None and credentials.registry_token:
             return _Header(f"Bearer {credentials.registry_token}", credentials.expires)
         if challenge.scheme == "basic":
@@ -156,17 +167,39 @@ class Authorizer:
         if answer.status != 200:
             raise self._refused(answer, access)
         token, life = _token_of(answer, registry)
+        self._keep_secret(token)
         margin = min(life / 5, _LONGEST_MARGIN)
         return _Header(f"Bearer {token}", started + life - margin)
 
+    def _keep_secret(self, *secrets: str) -> None:
+        with self._guard:
+            self._secrets.update(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
+
     def _refused(self, answer: Answer, access: Access) -> RegistryError:
         registry = access.repository.registry
-        # Without a scope it is the credentials themselves that are tried.
-        doing = f"get a token for {access.repository}" if access.scopes else f"log in to {registry}"
-        error = refusal(answer, self.attempt(access, doing, push=False))
+        push = any(scope.endswith("push") for scope in access.scopes)
+        if access.scopes:
+            doing = f"get a token for {access.repository}"
+            attempt = replace(self.attempt(access, doing, push=push), asked="its token service")
+        else:  # it is the credentials themselves that are tried
+            attempt = self.attempt(access, f"log in to {registry}", push=False)
+        if answer.status == 400 and attempt.logged_in:
+            # What OAuth2 answers, too, where a refresh token has expired (RFC 6749 section 5.2).
+            hint = login_hint(attempt, lacks_rights=False)
+            said = refusal(answer, attempt)
+            return Unauthorized(str(said), status=400, code=said.code, hint=hint)
+        error = refusal(answer, attempt)
         if answer.status in (401, 403) or answer.status in BUSY:
             return error
         return RegistryError(str(error), status=answer.status, code=error.code)
+
+
+def _secrets_of(credentials: Credentials | None) -> tuple[str, ...]:
+    if credentials is None:
+        return ()
+    basic = (credentials.basic or "").removeprefix("Basic ")
+    tokens = (credentials.identity_token, credentials.registry_token)
+    return (credentials.password, basic, *tokens)
 
 
 def _scopes(access: Access, challenge: Challenge) -> list[str]:

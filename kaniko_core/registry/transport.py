@@ -85,10 +85,17 @@ class Reply:
 
 
 class Transport:
-    """Sends requests by the rules of each host; safe to use from several threads."""
+    """Sends requests by the rules of each host; safe to use from several threads.
 
-    def __init__(self, rules: HostRules) -> None:
+    Args:
+        rules: of each host.
+        client_type: what starts us, as a word after our own in the User-Agent.
+    """
+
+    def __init__(self, rules: HostRules, client_type: str = "") -> None:
         self._rules = rules
+        # A comma, as Go kaniko has it: registries of clouds count their own build services by it.
+        self._user_agent = ",".join(filter(None, (USER_AGENT, client_type)))
         self._clients: dict[tuple[Trust, Proxy | None], httpx.Client] = {}
         self._origins: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -181,7 +188,7 @@ class Transport:
         with self._lock:
             client = self._clients.get((trust, via))
             if client is None:
-                client = self._clients[trust, via] = _new_client(trust, via)
+                client = self._clients[trust, via] = _new_client(trust, via, self._user_agent)
             return client
 
     @cached_property
@@ -189,7 +196,7 @@ class Transport:
         return Proxies.of_environment()
 
 
-def _new_client(trust: Trust, via: Proxy | None) -> httpx.Client:
+def _new_client(trust: Trust, via: Proxy | None, user_agent: str) -> httpx.Client:
     from http.cookiejar import CookieJar, DefaultCookiePolicy
 
     import httpx
@@ -204,7 +211,7 @@ def _new_client(trust: Trust, via: Proxy | None) -> httpx.Client:
         verify=tls_context(trust),
         proxy=httpx.Proxy(via.url, ssl_context=context) if via else None,
         trust_env=False,
-        headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+        headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         # No limit: a thread that holds one stream open may be waiting for another.
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),

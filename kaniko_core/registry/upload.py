@@ -1,54 +1,46 @@
-"""Blobs and manifests on their way to a registry.
+"""Images and indexes on their way to registries: blobs first, then what names them.
 
-    is it there?  ── HEAD ──▶ yes: nothing to do
-    another repository of the registry may have it ── POST ?mount=&from= ──▶ 201: done
-    POST (a session) ── PUT with all bytes ──▶ 201
-                     └─ PATCH, PATCH, …, PUT, where the registry does not take it in one
+    the repository has it ── HEAD ──▶ nothing to do
+    another repository of the registry is being sent it ──▶ wait, and mount it from there
+    else ──▶ sending.py
 
-A transfer that breaks begins anew, in a new session. A blob goes to a repository once, however
-many threads ask for it.
+A blob goes to a repository once, however many threads ask for it, and its bytes to a registry
+once, however many of its repositories want it. A manifest is sent when its blobs are there, an
+index when its manifests are.
 """
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import BinaryIO, Protocol
-from urllib.parse import quote, urlencode
+from typing import BinaryIO
 
-from kaniko_core.errors import DigestMismatch, RegistryError
+from kaniko_core.errors import RegistryError, TagImmutable
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image
+from kaniko_core.oci.index import ImageIndex
 from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.oci.spec import Descriptor
-from kaniko_core.progress import Direction, Progress
+from kaniko_core.progress import Progress
 from kaniko_core.registry.conversation import Conversation
 from kaniko_core.registry.failures import Answer
-from kaniko_core.registry.meter import Meter, transfer_name
-from kaniko_core.registry.session import LARGEST_BODY, Request, Session
+from kaniko_core.registry.sending import STORED, Blob, Sending, check_digest, try_upload
+from kaniko_core.registry.session import Request, Session
 
-_AT_ONCE = 4  # blobs of one image
-_PIECE = 1 << 20  # bytes handed to the socket at once
-# Bytes of a PATCH, held in memory; registries may ask for more, up to the second figure.
-_CHUNK, _LARGEST_CHUNK = 8 << 20, 64 << 20
-# Statuses of registries (and proxies before them) that do not take a blob in one PUT.
-_WANTS_CHUNKS = frozenset({404, 405, 411, 413, 416, 501})
-_STORED = frozenset({200, 201, 202, 204})
-
-
-class Blob(Protocol):
-    """What can be sent: a layer, a config."""
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """Media type, digest and size."""
-
-    def open(self) -> BinaryIO:
-        """Return the bytes as a new stream."""
+_AT_ONCE = 4  # blobs of one image or index
+# What registries say of a tag that may not change. Amazon ECR: "cannot be overwritten because
+# the tag is immutable", earlier "the repository is immutable"; Google Artifact Registry: "the
+# repository has enabled tag immutability"; Harbor: "configured as immutable"; Alibaba: "the
+# requested tag already exists and cannot be overwritten"; Mirantis: "cannot be overwritten because
+# ... is an immutable repository".
+_IMMUTABLE = re.compile(rb"immutab|cannot be overwritten", re.IGNORECASE)
+_CHANGE_HINT = (
+    "push under another tag; --push-ignore-immutable-tag-errors leaves it as it is, and succeeds"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +52,27 @@ class _Config:
         return BytesIO(self.data)
 
 
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """A repository that has a blob when *sent* is done: others of its registry can mount it."""
+
+    repository: Repository
+    sent: Future[None]
+
+
 class Uploads:
-    """Sends blobs and images; safe to use from several threads."""
+    """Sends blobs, images and indexes; safe to use from several threads."""
 
     def __init__(self, session: Session, progress: Progress) -> None:
         self._session = session
         self._progress = progress
         self._sent: dict[tuple[Repository, Digest], Future[None]] = {}
+        self._homes: dict[tuple[str, Digest], _Home] = {}
         self._lock = threading.Lock()
 
     def check(self, reference: Reference) -> None:
         """Begin an upload and cancel it; raise what would go wrong after the build."""
-        talk = Conversation(self._session, reference.repository, push=True)
-        begun = _begin(self._session, talk)
-        _cancel(self._session, talk, begun.location)
+        try_upload(self._session, reference.repository)
 
     def upload(
         self, repository: Repository, blob: Blob, mount_from: tuple[Repository, ...] = ()
@@ -88,23 +87,62 @@ class Uploads:
         if other is not None:
             other.result()
             return
+        home = _Home(repository, mine)
         try:
-            _Upload(self._session, self._progress, repository, blob).run(mount_from)
+            self._bring(home, blob, mount_from)
         except BaseException as error:
             with self._lock:
                 del self._sent[key]  # the next one may try again
+            self._give_up(home, blob)
             mine.set_exception(error)
             raise
         mine.set_result(None)
+
+    def _bring(self, home: _Home, blob: Blob, mount_from: tuple[Repository, ...]) -> None:
+        sending = Sending(self._session, self._progress, home.repository, blob)
+        if sending.arrived:
+            return
+        place = (home.repository.registry, blob.descriptor.digest)
+        while True:
+            with self._lock:
+                other = self._homes.setdefault(place, home)
+            if other is home:
+                break
+            # Whoever is waited for has begun, and waits for nobody: this ends.
+            if other.sent.exception() is None:
+                mount_from = (other.repository, *mount_from)
+                break
+            self._give_up(other, blob)
+        sending.run(mount_from)
+
+    def _give_up(self, home: _Home, blob: Blob) -> None:
+        place = (home.repository.registry, blob.descriptor.digest)
+        with self._lock:
+            if self._homes.get(place) is home:
+                del self._homes[place]
 
     def put(
         self, reference: Reference, image: Image, mount_from: tuple[Repository, ...] = ()
     ) -> None:
         """Send the blobs of *image*, several at once, and then its manifest."""
-        config = _Config(image.manifest.config, image.raw_config)
-        everything: tuple[Blob, ...] = (*image.layers, config)
-        blobs = {blob.descriptor.digest: blob for blob in everything}
-        repository = reference.repository
+        self._send(reference.repository, (image,), mount_from)
+        self._put_manifest(reference, image.descriptor, image.raw_manifest)
+
+    def put_index(
+        self, reference: Reference, index: ImageIndex, mount_from: tuple[Repository, ...] = ()
+    ) -> None:
+        """Send the blobs of all images, then their manifests by digest, and then the index."""
+        images = {image.digest: image for image in index.images}.values()
+        self._send(reference.repository, images, mount_from)
+        for image in images:
+            named = reference.at(image.digest)
+            self._put_manifest(named, image.descriptor, image.raw_manifest)
+        self._put_manifest(reference, index.descriptor, index.raw)
+
+    def _send(
+        self, repository: Repository, images: Iterable[Image], mount_from: tuple[Repository, ...]
+    ) -> None:
+        blobs = {blob.descriptor.digest: blob for image in images for blob in _blobs(image)}
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as pool:
             uploads = [
                 pool.submit(self.upload, repository, blob, mount_from) for blob in blobs.values()
@@ -117,192 +155,33 @@ class Uploads:
                 if not isinstance(error, Exception):
                     self._session.stop()  # Ctrl-C: nobody wants to wait for the others
                 raise
-        self._session.retrying(lambda: self._put_manifest(reference, image))
 
-    def _put_manifest(self, reference: Reference, image: Image) -> None:
+    def _put_manifest(self, reference: Reference, descriptor: Descriptor, raw: bytes) -> None:
         talk = Conversation(self._session, reference.repository, push=True)
         request = talk.request(
             "PUT",
             talk.manifest_url(reference),
-            headers={"Content-Type": image.manifest.media_type},
-            body=image.raw_manifest,
+            headers={"Content-Type": descriptor.media_type},
+            body=raw,
         )
-        answer = self._session.ask_once(request)
-        if answer.status not in _STORED:
-            raise self._session.refused(answer, request)
-        _check_digest(answer, image.digest, f"the manifest of {reference}")
+
+        def attempt() -> None:
+            answer = self._session.ask_once(request)
+            if answer.status not in STORED:
+                raise self._refused(answer, request, reference)
+            check_digest(answer, descriptor.digest, f"the manifest of {reference}")
+
+        self._session.retrying(attempt)
+
+    def _refused(self, answer: Answer, request: Request, reference: Reference) -> RegistryError:
+        error = self._session.refused(answer, request)
+        # Nobody knows us by 401: what it says is not about the tag.
+        if reference.digest is not None or error.status == 401 or answer.status >= 500:
+            return error
+        if not _IMMUTABLE.search(answer.body):
+            return error
+        return TagImmutable(str(error), status=error.status, code=error.code, hint=_CHANGE_HINT)
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A session for one blob."""
-
-    location: str
-    chunk: int = _CHUNK
-
-
-class _Upload:
-    """The transfer of one blob to one repository."""
-
-    def __init__(
-        self, session: Session, progress: Progress, repository: Repository, blob: Blob
-    ) -> None:
-        self._session = session
-        self._progress = progress
-        self._repository = repository
-        self._blob = blob
-        self._talk = Conversation(session, repository, push=True)
-        self._begun: _Begun | None = None
-        self._in_chunks = False
-        self._tried = False
-
-    def run(self, mount_from: tuple[Repository, ...]) -> None:
-        """Bring the blob there in the cheapest way that works."""
-        digest = self._blob.descriptor.digest
-        if self._talk.has(digest):
-            return
-        for source in dict.fromkeys(mount_from):
-            here = source.registry == self._repository.registry
-            if here and source != self._repository and self._mounted(digest, source):
-                self._drop_session()
-                return
-        self._session.retrying(self._attempt)
-
-    def _mounted(self, digest: Digest, source: Repository) -> bool:
-        """Ask for a mount; what comes instead of it may be a session to upload in."""
-        query = urlencode({"mount": str(digest), "from": source.path})
-        url = f"{self._talk.upload_url()}?{query}"
-        request = self._talk.request("POST", url, headers={}, body=b"", also=(source,))
-        try:
-            answer = self._session.ask(request)
-            if answer.status == 202:
-                self._drop_session()
-                self._begun = _begun_by(self._session, request, answer)
-        except RegistryError:
-            return False  # no right to read there, or no such feature: the bytes can be sent
-        return answer.status == 201
-
-    def _attempt(self) -> None:
-        # After a connection that broke at the very end, the blob may be there all the same.
-        if self._tried and self._talk.has(self._blob.descriptor.digest):
-            return
-        self._tried = True
-        begun, self._begun = self._begun, None
-        if begun is None:
-            begun = _begin(self._session, self._talk)
-        if self._in_chunks:
-            self._send_chunks(begun)
-        elif not self._send_whole(begun):
-            self._in_chunks = True
-            self._send_chunks(_begin(self._session, self._talk))
-
-    def _send_whole(self, begun: _Begun) -> bool:
-        """Send all bytes in one PUT; return False where the registry wants them in chunks."""
-        descriptor = self._blob.descriptor
-        request = self._talk.request(
-            "PUT",
-            _with_digest(begun.location, descriptor.digest),
-            headers={
-                "Content-Length": str(descriptor.size),
-                "Content-Type": "application/octet-stream",
-            },
-            body=self._pieces,
-        )
-        reply = self._session.open(request)
-        body = reply.read(LARGEST_BODY, "the answer to a PUT")
-        answer = Answer(reply.status, reply.headers, body, reply.url)
-        if answer.status in _WANTS_CHUNKS:
-            return False
-        if answer.status not in _STORED:
-            raise self._session.refused(answer, request)
-        _check_digest(answer, descriptor.digest, self._what)
-        return True
-
-    def _send_chunks(self, begun: _Begun) -> None:
-        descriptor, location, done = self._blob.descriptor, begun.location, 0
-        meter = self._meter()
-        with self._blob.open() as stream:
-            while chunk := _read_fully(stream, begun.chunk):
-                headers = {
-                    "Content-Type": "application/octet-stream",
-                    "Content-Range": f"{done}-{done + len(chunk) - 1}",
-                }
-                location = self._send_step("PATCH", location, headers, chunk)
-                done += len(chunk)
-                meter.at(done)
-        self._send_step("PUT", _with_digest(location, descriptor.digest), {}, b"")
-
-    def _send_step(self, method: str, url: str, headers: dict[str, str], body: bytes) -> str:
-        """Send one step of a chunked upload; return where the next one goes."""
-        request = self._talk.request(method, url, headers=headers, body=body)
-        answer = self._session.ask_once(request)
-        if answer.status not in _STORED:
-            raise self._session.refused(answer, request)
-        if method == "PATCH":
-            return self._session.location(answer, request)
-        _check_digest(answer, self._blob.descriptor.digest, self._what)
-        return url
-
-    def _pieces(self) -> Iterator[bytes]:
-        meter, done = self._meter(), 0
-        with self._blob.open() as stream:
-            while piece := stream.read(_PIECE):
-                yield piece
-                done += len(piece)
-                meter.at(done)
-                self._session.go_on()
-
-    def _drop_session(self) -> None:
-        begun, self._begun = self._begun, None
-        if begun is not None:
-            _cancel(self._session, self._talk, begun.location)
-
-    def _meter(self) -> Meter:
-        descriptor = self._blob.descriptor
-        name = transfer_name(Reference(self._repository), descriptor.digest)
-        return Meter(self._progress, Direction.PUSH, name, descriptor.size)
-
-    @property
-    def _what(self) -> str:
-        return f"layer {self._blob.descriptor.digest} in {self._repository}"
-
-
-def _begin(session: Session, talk: Conversation) -> _Begun:
-    """Begin an upload."""
-    request = talk.request("POST", talk.upload_url(), headers={}, body=b"")
-    answer = session.ask(request)
-    if answer.status not in _STORED:
-        raise session.refused(answer, request)
-    return _begun_by(session, request, answer)
-
-
-def _begun_by(session: Session, request: Request, answer: Answer) -> _Begun:
-    asked = answer.headers.get("oci-chunk-min-length", "")
-    chunk = min(max(_CHUNK, int(asked)), _LARGEST_CHUNK) if asked.isdecimal() else _CHUNK
-    return _Begun(session.location(answer, request), chunk)
-
-
-def _cancel(session: Session, talk: Conversation, location: str) -> None:
-    """End an upload that is not needed; the registry would forget it by itself some day."""
-    with suppress(RegistryError):
-        session.ask_once(talk.request("DELETE", location, headers={}))
-
-
-def _with_digest(location: str, digest: Digest) -> str:
-    # The location's own query is kept as it is: it may be signed.
-    return f"{location}{'&' if '?' in location else '?'}digest={quote(str(digest), safe='')}"
-
-
-def _read_fully(stream: BinaryIO, size: int) -> bytes:
-    parts = []
-    while size and (piece := stream.read(min(size, _PIECE))):
-        parts.append(piece)
-        size -= len(piece)
-    return b"".join(parts)
-
-
-def _check_digest(answer: Answer, digest: Digest, what: str) -> None:
-    """Refuse a registry that stored something else, where it says what it stored."""
-    stored = answer.headers.get("docker-content-digest")
-    if stored is not None and stored != str(digest) and stored.startswith(f"{digest.algorithm}:"):
-        raise DigestMismatch(f"the registry stored {what} as {stored}, but it is {digest}")
+def _blobs(image: Image) -> tuple[Blob, ...]:
+    return (*image.layers, _Config(image.manifest.config, image.raw_config))

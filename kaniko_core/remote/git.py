@@ -40,6 +40,10 @@ _NOT_SERVED = re.compile(
     r"not our ref|unadvertised object|does not allow request|couldn't find remote ref|"
     r"no such remote ref|remote error: .*want"
 )
+# Not any 401: there may be one in a port, or in a commit.
+_REFUSED = re.compile(
+    r"could not read (?:Username|Password)|Authentication failed|returned (?:error: )?40[13]\b"
+)
 _SUBMODULE_PROTOCOLS = ("https", "http", "ssh", "git")
 
 
@@ -120,14 +124,19 @@ class Repositories:
     def _certificates(self, url: Url, home: Path) -> dict[str, str]:
         trust = self.trust(url.host)
         key = f"http.https://{url.host}/"
+        configuration: dict[str, str] = {}
+        if trust.own is not None:
+            # git runs in another directory.
+            names = zip(("sslCert", "sslKey"), trust.own, strict=True)
+            configuration |= {f"{key}.{name}": str(Path(file).absolute()) for name, file in names}
         if not trust.verified:
-            return {f"{key}.sslVerify": "false"}
+            return {**configuration, f"{key}.sslVerify": "false"}
         if not trust.certificates:
-            return {}
+            return configuration
         bundle = home / f"{url.host.replace('/', '_')}.pem"
         with disk_errors("read a registry's certificates into", bundle):
             bundle.write_bytes(b"\n".join(Path(file).read_bytes() for file in trust.certificates))
-        return {f"{key}.sslCAInfo": str(bundle)}
+        return {**configuration, f"{key}.sslCAInfo": str(bundle)}
 
     def _authorization(self, url: Url) -> str | None:
         for suffix in (f".{url.host}", ""):
@@ -365,7 +374,7 @@ def _stamp(directory: str, seconds: int) -> None:
 def _hint(reference: GitReference, error: KanikoError) -> str | None:
     text = str(error)
     url = reference.url
-    if re.search(r"could not read (?:Username|Password)|Authentication failed|40[13]", text):
+    if _REFUSED.search(text):
         host = url.host if url else ""
         return f"give a token with --secret id={TOKEN_SECRET}.{host},src=FILE"
     if "Permission denied" in text:

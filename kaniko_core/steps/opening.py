@@ -41,10 +41,11 @@ def open_layer_cache(
     registry: RegistryOptions,
     output: OutputOptions,
     *,
-    platform: Platform,
+    platforms: Sequence[Platform],
     shared: Path | None,
     progress: Progress,
     keep: bool = True,
+    remember: bool = False,
     hold: Callable[[str], None] = lambda _: None,
     make_room: Callable[[int], bool] = lambda _: False,
     now: Callable[[], datetime] = utc_now,
@@ -58,10 +59,11 @@ def open_layer_cache(
         cache: how old layers may be.
         registry: how registries are talked to.
         output: whose first destination says which place, where the options do not.
-        platform: what is built for: of images to import from.
+        platforms: what is built for: of images to import from.
         shared: the cache directory that builds share, where it is in use.
         progress: told of warnings and of bytes that move.
         keep: whether there is to be a store; else layers are only imported and exported.
+        remember: whether steps are at least remembered until the block ends, without any place.
         hold: called with a path below *shared*, before that is looked at: nobody removes it then
             until the build ends.
         make_room: called with a number of bytes when the disk of *shared* is full; says whether
@@ -79,10 +81,10 @@ def open_layer_cache(
     ):
         places = _Places(talk, shared, hold, make_room, progress, stack)
         store = None if place is None else places.store(place)
-        others = _imported(options.import_cache, output, platform, talk)
+        others = _imported(options.import_cache, output, platforms, talk)
         if store is None and keep:
             progress(Noted(_NOWHERE))
-        if store is None and not others and not options.export_cache:
+        if store is None and not (others or options.export_cache or remember):
             yield None
             return
         layers = LayerCache(
@@ -151,10 +153,13 @@ class _Places:
 
 
 def _imported(
-    imports: Sequence[CacheImport], output: OutputOptions, platform: Platform, registry: Registry
+    imports: Sequence[CacheImport],
+    output: OutputOptions,
+    platforms: Sequence[Platform],
+    registry: Registry,
 ) -> list[StepSource]:
     """Return the images that --import-cache names, the first destination where it names none."""
-    first = output.destination[0] if output.destination else None
+    first = output.destination[0].reference if output.destination else None
     references = [wanted.reference or first for wanted in imports]
     if None in references:
         raise UsageError(
@@ -162,4 +167,6 @@ def _imported(
             hint="write --import-cache type=registry,ref=IMAGE",
         )
     named = dict.fromkeys(reference for reference in references if reference is not None)
-    return [InlineStore(registry, reference, platform) for reference in named]
+    return [
+        InlineStore(registry, reference, platform) for reference in named for platform in platforms
+    ]

@@ -73,7 +73,7 @@ def cache_place(
 def _inferred(output: OutputOptions, shared: Path | None) -> LocalPlace | Repository | None:
     # Who pushes nothing may have no rights there, or no network.
     for destination in () if output.no_push else output.destination:
-        repository = destination.repository
+        repository = destination.reference.repository
         return Repository(repository.registry, f"{repository.path}/{_INFERRED}")
     if shared is not None:
         return LocalPlace(PlaceKind.DIRECTORY, shared.absolute() / BUILT)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kaniko_core.builder.dryrun import FoundImage, dryrun, plan_text
+from kaniko_core.builder.dryrun import FoundImage, dryrun, output_text, plan_text
 from kaniko_core.builder.plan import ImageBase, LayoutBase
 from kaniko_core.builder.planner import make_plan
 from kaniko_core.context.named import NamedContexts
@@ -21,9 +21,8 @@ from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import compose
 from kaniko_core.oci.layout import LayoutStore
 from kaniko_core.oci.platform import Platform
-from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import ImageConfig, RuntimeConfig
-from kaniko_core.options import BuildOptions, OutputOptions
+from kaniko_core.options import BuildOptions, Destination, OutputOptions
 from kaniko_core.progress import Event, Warned
 from tests.samples import layer
 
@@ -51,18 +50,18 @@ def text_of(
     parsed = parse_dockerfile(dockerfile.encode(), "Dockerfile")
     plan = make_plan(
         parsed,
-        target=target,
+        targets=(target,),
         build_platform=AMD64,
         target_platform=AMD64,
         contexts=NamedContexts.parse((contexts or {}).items()),
         triggers=lambda base: (triggers or {}).get(base.name, ()),
     )
-    return plan_text(parsed, plan, Everything(), output)
+    return f"{plan_text(parsed, plan, Everything())}\n{output_text(output)}"
 
 
 def test_plan_is_as_in_the_golden_file() -> None:
     output = OutputOptions(
-        destination=(Reference.parse("registry.example.com/app"), Reference.parse("app:2")),
+        destination=(Destination.parse("registry.example.com/app"), Destination.parse("app:2")),
         tar_path=Path("out/image.tar"),
         oci_layout_path=Path("out/layout"),
         digest_file=Path("out/digest"),
@@ -122,7 +121,7 @@ def test_image_that_goes_nowhere() -> None:
 
 def test_destination_names_a_tarball_that_is_not_pushed() -> None:
     output = OutputOptions(
-        destination=(Reference.parse("app"),), no_push=True, tar_path=Path("a.tar")
+        destination=(Destination.parse("app"),), no_push=True, tar_path=Path("a.tar")
     )
     assert text_of("FROM scratch", output).endswith(
         "\n\nwrite a.tar, a docker-save tarball as docker.io/library/app:latest\npush nowhere\n"
@@ -137,7 +136,7 @@ def test_dryrun_looks_base_images_up(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM base\nMAINTAINER me\n")
     options = BuildOptions(
         context=str(tmp_path),
-        custom_platform=AMD64,
+        custom_platform=(AMD64,),
         build_context=(("base", f"oci-layout://{tmp_path}/layout"),),
     )
     events: list[Event] = []

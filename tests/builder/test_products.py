@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from kaniko_core.builder.products import check_products, products
+from kaniko_core.builder.cached.known import Known
+from kaniko_core.builder.output import Product
+from kaniko_core.builder.products import Making, check_products
 from kaniko_core.errors import UsageError
 from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.image import Image
@@ -15,9 +21,11 @@ from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import MediaType
 from kaniko_core.options import BuildOptions, ImageFormat, ImageOptions, OutputOptions
 from kaniko_core.options.image import annotation
+from kaniko_core.progress import silent
 from tests.samples import image
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 BOTH = BuildOptions(custom_platform=(AMD64, ARM64), target=("app", "tests"))
 
 
@@ -29,9 +37,24 @@ def _made(*, docker: bool = False) -> list[list[Image]]:
     ]
 
 
+def _products(
+    build: BuildOptions, image: ImageOptions, made: list[list[Image]]
+) -> tuple[Product, ...]:
+    # Of what was built, only the options are asked for.
+    known = cast(Known, SimpleNamespace(build=build, image=image))
+    making = Making(
+        known=[known] * len(made),
+        output=OutputOptions(),
+        scratch=Path("/nowhere"),
+        started=NOW,
+        progress=silent,
+    )
+    return making.products(made)
+
+
 def test_every_target_has_an_index_of_its_own() -> None:
     made = _made()
-    app, tests = products(BOTH, ImageOptions(), made)
+    app, tests = _products(BOTH, ImageOptions(), made)
 
     assert (app.stage, tests.stage) == ("app", "tests")
     for number, product in enumerate((app, tests)):
@@ -44,12 +67,12 @@ def test_every_target_has_an_index_of_its_own() -> None:
 
 def test_one_platform_makes_images() -> None:
     made = _made()[:1]
-    (product,) = products(BuildOptions(), ImageOptions(), [made[0][:1]])
+    (product,) = _products(BuildOptions(), ImageOptions(), [made[0][:1]])
     assert (product.stage, product.content) == ("", made[0][0])
 
 
 def test_images_of_docker_are_in_a_list_of_docker() -> None:
-    for product in products(BOTH, ImageOptions(), _made(docker=True)):
+    for product in _products(BOTH, ImageOptions(), _made(docker=True)):
         assert isinstance(product.content, ImageIndex)
         assert product.content.index.media_type == MediaType.DOCKER_INDEX
 
@@ -60,7 +83,7 @@ def test_annotations_go_to_the_index_and_its_entries() -> None:
         *annotation("manifest-descriptor[linux/arm64]:b=2"),
         *annotation("c=3"),
     ]
-    app, _ = products(BOTH, ImageOptions(annotation=tuple(given)), _made())
+    app, _ = _products(BOTH, ImageOptions(annotation=tuple(given)), _made())
 
     assert isinstance(app.content, ImageIndex)
     assert app.content.index.annotations == {"a": "1"}
@@ -73,7 +96,8 @@ TAR = OutputOptions(no_push=True, tar_path=Path("x.tar"))
 @pytest.mark.parametrize(
     ("build", "given", "output", "words"),
     [
-        (BOTH, ImageOptions(), TAR, "holds one image"),
+        (replace(BOTH, target=()), ImageOptions(), TAR, "holds one image"),
+        (BOTH, ImageOptions(), TAR, "2 targets"),
         (BuildOptions(), ImageOptions(image_format=ImageFormat.OCI), TAR, "--image-format=oci"),
         (BuildOptions(), ImageOptions(compression=Compression.ZSTD), TAR, "--compression=zstd"),
         (

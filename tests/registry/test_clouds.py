@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -304,6 +305,63 @@ def test_workload_identity_federation(services: GoogleServices, tmp_path: Path) 
 
     assert found.credentials == Credentials("oauth2accesstoken", "ya29.file")
     assert services.forms[0]["subject_token"] == ["the token of another issuer"]
+
+
+def federation_by_program(path: Path, services: GoogleServices, script: str) -> dict[str, str]:
+    """Write a file whose token comes from a program, and return the variable that names it."""
+    program = path.with_suffix(".sh")
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    content = {
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": f"http://{services.address}/v1/token",
+        "credential_source": {"executable": {"command": str(program), "timeout_millis": 5000}},
+    }
+    path.write_text(json.dumps(content))
+    return {"GOOGLE_APPLICATION_CREDENTIALS": str(path)}
+
+
+def test_workload_identity_federation_by_a_program(
+    services: GoogleServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {
+        "version": 1,
+        "success": True,
+        "token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "id_token": "the token of a program",
+        "expiration_time": int(time.time()) + 600,
+    }
+    script = f"echo '{json.dumps(said)}'"
+    env = federation_by_program(tmp_path / "federation.json", services, script)
+    monkeypatch.setenv("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "1")
+
+    found = DockerKeychain(env).look_up(ARTIFACTS)
+
+    assert found.credentials == Credentials("oauth2accesstoken", "ya29.file")
+    assert services.forms[0]["subject_token"] == ["the token of a program"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "why"), [("1", "exited with non-zero"), ("0", "explicitly allowed")]
+)
+def test_program_of_a_federation_that_fails_or_is_not_allowed(
+    services: GoogleServices,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    allowed: str,
+    why: str,
+) -> None:
+    """What it wrote is not shown: there may be a token in it."""
+    env = federation_by_program(tmp_path / "federation.json", services, "echo hunter2; exit 3")
+    monkeypatch.setenv("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", allowed)
+
+    found = DockerKeychain(env).look_up(ARTIFACTS)
+
+    assert found.credentials is None
+    assert why in last(found)
+    assert "hunter2" not in last(found)
 
 
 def test_file_of_google_that_is_refused(services: GoogleServices, tmp_path: Path) -> None:

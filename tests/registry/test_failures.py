@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -36,6 +37,38 @@ def test_docker_hubs_401_for_missing_repositories_is_explained() -> None:
 )
 def test_refused_pushes_have_hints(status: int, words: str) -> None:
     assert words in (error(status, push=True).hint or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "mirror"),
+    [("library/x", "--registry-mirror=MIRROR"), ("quay.io/x", "--registry-map=quay.io=MIRROR")],
+)
+def test_limit_on_pulls_names_the_ways_out(name: str, mirror: str) -> None:
+    repository = Reference.parse(name).repository
+    hint = refusal(Answer(429, {}, b"", ""), Attempt("do it", repository)).hint or ""
+
+    assert f"kaniko-executor login {repository.registry}" in hint
+    assert mirror in hint
+    assert "kaniko-warmer" in hint
+
+
+def test_limit_on_pushes_is_not_said_to_be_one_on_pulls() -> None:
+    hint = error(429, push=True).hint or ""
+
+    assert "limits how much is asked" in hint
+    assert "pulls" not in hint
+
+
+def test_what_a_registry_repeats_of_our_secrets_is_not_shown() -> None:
+    secrets = ("hunter2", "bWU6aHVudGVyMg==")
+    said = {"code": "hunter2", "message": "x" * 195 + "Basic bWU6aHVudGVyMg== hunter2"}
+    attempt = Attempt("do it", HUB, secrets=secrets)
+
+    found = refusal(Answer(400, {}, json.dumps({"errors": [said]}).encode(), ""), attempt)
+
+    assert "hunter2" not in str(found)
+    assert "bWU6" not in str(found)
+    assert "hunter2" not in repr(attempt)
 
 
 def test_statuses_have_types() -> None:

@@ -174,6 +174,24 @@ def test_artifacts_are_no_images(server: RegistryServer, registry: Registry) -> 
         registry.get(server.reference("page:3"), AMD64)
 
 
+def test_chart_is_told_from_an_image_by_its_config(
+    server: RegistryServer, registry: Registry
+) -> None:
+    def manifest(content: bytes, kind: str) -> None:
+        config = server.add_blob("chart", content)
+        described = {"mediaType": kind, "digest": str(config), "size": len(content)}
+        text = json.dumps({"schemaVersion": 2, "config": described, "layers": []})
+        server.add_manifest("chart", "1", MediaType.OCI_MANIFEST, text.encode())
+
+    manifest(b'{"name": "chart"}', "application/vnd.cncf.helm.config.v1+json")
+    with pytest.raises(
+        ContentError, match=r"chart:1: it is no image but an artifact, whose config is .*helm"
+    ):
+        registry.get(server.reference("chart:1"), AMD64)
+    manifest(b'{"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": []}}', "text/plain")
+    assert registry.get(server.reference("chart:1"), AMD64) is not None
+
+
 # --- lies ---------------------------------------------------------------------------------
 
 

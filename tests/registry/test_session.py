@@ -181,6 +181,42 @@ def test_wrong_password_is_a_sentence_without_the_password(
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
 
 
+def test_identity_token_that_has_expired_is_told_with_its_source(
+    guarded: RegistryServer, make_registry: MakeRegistry
+) -> None:
+    """OAuth2 says 400 where a refresh token is not good any more."""
+    guarded.token_service = lambda seen: Answer(400, text='{"error": "invalid_grant"}')
+
+    with pytest.raises(
+        Unauthorized, match=r"token service answered 400 \(invalid_grant\)$"
+    ) as caught:
+        make_registry(Credentials(identity_token="hunter2")).head(guarded.reference("app:1"))
+
+    assert "(or they have expired)" in (caught.value.hint or "")
+    assert "second.json" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 503])
+@pytest.mark.parametrize("path", ["/manifests/", "/token"])
+def test_registry_that_repeats_what_it_was_sent_shows_no_secret(
+    guarded: RegistryServer, make_registry: MakeRegistry, status: int, path: str
+) -> None:
+    """Some put the whole request into their message."""
+    secrets = ["token-1"] if path != "/token" else []
+    secrets += [BASIC.removeprefix("Basic "), ME.password]
+    repeats = Answer(status, code="UNKNOWN", message=f"you sent {' and '.join(secrets)}")
+    registry = make_registry(ME, retries=0)
+    if path != "/token":  # which gives the one token before
+        assert registry.head(guarded.reference("app:1")) is not None
+    guarded.misbehave(repeats, path=path, times=None)
+
+    with pytest.raises(RegistryError, match="you sent") as caught:
+        registry.manifest(guarded.reference("app:2"))
+
+    for secret in secrets:
+        assert secret not in f"{caught.value} {caught.value.hint}"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -15,6 +15,7 @@ import pytest
 from kaniko_core.addresses.git import parse_git_reference
 from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.errors import ContextError
+from kaniko_core.options.mirrors import ClientCertificate
 from kaniko_core.progress import Event, Noted
 from kaniko_core.remote.git import GitTree
 from tests.remote.conftest import MakeSources
@@ -437,9 +438,10 @@ def test_remotes_are_never_options(sources: RemoteSources, text: str) -> None:
         fetched(sources, text)
 
 
-def test_repository_that_is_not_there(sources: RemoteSources, web: WebServer) -> None:
+@pytest.mark.parametrize("name", ["none", "none-401"])
+def test_repository_that_is_not_there(sources: RemoteSources, web: WebServer, name: str) -> None:
     with pytest.raises(ContextError, match="not found") as caught:
-        fetched(sources, f"{web.address}/git/none.git")
+        fetched(sources, f"{web.address}/git/{name}.git")
 
     assert "check the address" in (caught.value.hint or "")
 
@@ -485,6 +487,17 @@ def guarded(web: WebServer, authorization: str) -> None:
         return Answer(401, {"WWW-Authenticate": 'Basic realm="x"'})
 
     web.guard = guard
+
+
+def test_server_that_forbids_wants_a_token(
+    sources: RemoteSources, url: str, web: WebServer
+) -> None:
+    web.guard = lambda request: Answer(403)
+
+    with pytest.raises(ContextError, match="returned 403") as caught:
+        fetched(sources, url)
+
+    assert "--secret id=GIT_AUTH_TOKEN" in (caught.value.hint or "")
 
 
 def encoded(text: str) -> str:
@@ -683,6 +696,36 @@ def test_https_with_a_named_authority(
     assert files(fetched(trusting, f"{address}/git/code.git")) == TREE
     with pytest.raises(ContextError, match="certificate"):
         fetched(make_sources(skip_tls_verify=True), f"{address}/git/code.git")
+
+
+@pytest.mark.parametrize("verified", [True, False])
+def test_client_certificate_is_shown_to_a_server_that_asks(
+    web: WebServer,
+    repository: Repository,
+    make_sources: MakeSources,
+    tmp_path: Path,
+    verified: bool,
+) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    mine = authority.issue_cert("somebody@example.com")
+    ca, certificate, key = (str(tmp_path / name) for name in ("ca.pem", "my.pem", "my.key"))
+    authority.cert_pem.write_to_path(ca)
+    mine.cert_chain_pems[0].write_to_path(certificate)
+    mine.private_key_pem.write_to_path(key)
+    with running_web(tls=context, repositories=web.repositories) as server:
+        host = server.address.removeprefix("https://")
+        trust = {"registry_certificate": ((host, ca),)}
+        if not verified:
+            trust = {"skip_tls_verify_registry": (host,)}
+        shown = ClientCertificate(host, certificate, key)
+
+        with pytest.raises(ContextError, match="cannot fetch"):
+            fetched(make_sources(**trust), f"{server.address}/git/code.git")
+        showing = make_sources(registry_client_cert=(shown,), **trust)
+        assert files(fetched(showing, f"{server.address}/git/code.git")) == TREE
 
 
 def test_https_with_an_authority_of_the_environment(

@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 from kaniko_core.errors import UsageError
-from kaniko_core.oci.reference import Reference, Repository
-from kaniko_core.options import CacheOptions, LayerCacheOptions, OutputOptions, RegistryOptions
+from kaniko_core.oci.reference import Repository
+from kaniko_core.options import (
+    CacheOptions,
+    Destination,
+    LayerCacheOptions,
+    OutputOptions,
+    RegistryOptions,
+)
 from kaniko_core.progress import Progress
 from kaniko_core.steps.cache import LayerCache
 from kaniko_core.steps.opening import open_layer_cache
@@ -19,7 +25,7 @@ from tests.registry_server import RegistryServer
 from tests.samples import AMD64
 from tests.steps.made import CREATED, KEY, Heard, entry, made, packed
 
-APP = OutputOptions(destination=(Reference.parse("example.com/team/app:1"),))
+APP = OutputOptions(destination=(Destination.parse("example.com/team/app:1"),))
 NOWHERE = OutputOptions(no_push=True)
 
 
@@ -40,7 +46,7 @@ def test_named_place(text: str, place: LocalPlace | Repository) -> None:
 
 
 def test_inferred_place() -> None:
-    other = Reference.parse("other.example.com/x")
+    other = Destination.parse("other.example.com/x")
     both = OutputOptions(destination=(*APP.destination, other))
     assert cache_place("", both, Path("/cache")) == Repository("example.com", "team/app/cache")
     built = LocalPlace(PlaceKind.DIRECTORY, Path("/cache/.built"))
@@ -68,7 +74,7 @@ def opened(
         CacheOptions(),
         RegistryOptions(),
         output,
-        platform=AMD64,
+        platforms=[AMD64],
         shared=shared,
         progress=progress,
         now=lambda: CREATED,
@@ -117,7 +123,7 @@ def test_directory_in_the_cache_directory_is_held(tmp_path: Path) -> None:
         CacheOptions(),
         RegistryOptions(),
         NOWHERE,
-        platform=AMD64,
+        platforms=[AMD64],
         shared=tmp_path,
         progress=Heard(),
         hold=held.append,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,34 @@ class Known:
     files: ContextFiles
 
 
+def known_of(
+    project: Project,
+    build: BuildOptions,
+    image: ImageOptions,
+    *,
+    images: BaseImages,
+    remote: RemoteSources,
+    stack: ExitStack,
+) -> list[Known]:
+    """Return, for each platform, what a build of *project* will read; files close with *stack*.
+
+    Raises:
+        KanikoError: a base image cannot be found, or a context not be read.
+    """
+    return [
+        Known(
+            build=build,
+            image=image,
+            project=one,
+            plan=one.plan_with(images),
+            images=images,
+            remote=remote,
+            files=ContextFiles(one, remote, stack),
+        )
+        for one in project.each(build.platforms)
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheDirectory:
     """The cache directory, where there is one.
@@ -62,8 +90,8 @@ class CacheDirectory:
 
 
 @contextmanager
-def open_reuse(
-    known: Known,
+def open_layers(
+    knowns: Sequence[Known],
     layers: LayerCacheOptions,
     cache: CacheOptions,
     registry: RegistryOptions,
@@ -71,45 +99,46 @@ def open_reuse(
     *,
     shared: CacheDirectory,
     progress: Progress,
-) -> Iterator[Reuse | None]:
-    """Yield the layer cache, if there is one; at the end, what the build made is kept.
+) -> Iterator[LayerCache | None]:
+    """Yield the layer cache of a build for one or several platforms, if there is one.
+
+    At the end, what the build made is kept. What several platforms have in common is made once,
+    even where nothing is kept.
 
     Raises:
         UsageError: an option does not go with the others.
-        KanikoError: an instruction reads something that cannot be read.
     """
-    if layers.explain and not known.build.cache:
+    build = knowns[0].build
+    if layers.explain and not build.cache:
         raise UsageError(
             "--explain tells why the layer cache was not used, and this build has none",
             hint="add --cache",
         )
-    moved = layers.import_cache or layers.export_cache
+    moved = bool(layers.import_cache or layers.export_cache)
     wanted = layers.cache_run_layers or layers.cache_copy_layers
-    if not wanted or not (known.build.cache or moved):
+    several = len(knowns) > 1
+    if not wanted or not (build.cache or moved or several):
         yield None
         return
-    platform = known.plan.stages[known.plan.target].platform
     with open_layer_cache(
         layers,
         cache,
         registry,
         output,
-        platform=platform,
+        platforms=[known.plan.stages[known.plan.target].platform for known in knowns],
         shared=shared.path,
-        keep=known.build.cache,
+        keep=build.cache,
+        remember=several,
         hold=shared.hold,
         make_room=shared.make_room,
         progress=progress,
     ) as opened:
-        if opened is None:
-            yield None
-            return
-        reuse = _reuse(known, layers, opened, output, progress)
         try:
-            yield reuse
+            yield opened
         except KanikoError:
             # A later instruction failed: those before it need not be done again.
-            opened.finish()
+            if opened is not None:
+                opened.finish()
             raise
 
 
@@ -122,13 +151,20 @@ def _identity(project: Project, output: OutputOptions) -> str:
     return " ".join([*repositories, name])
 
 
-def _reuse(
+def reuse_of(
     known: Known,
     layers: LayerCacheOptions,
-    opened: LayerCache,
+    opened: LayerCache | None,
     output: OutputOptions,
     progress: Progress,
-) -> Reuse:
+) -> Reuse | None:
+    """Return what *known* has to do with the layer cache, if there is one: keys are made now.
+
+    Raises:
+        KanikoError: an instruction reads something that cannot be read.
+    """
+    if opened is None:
+        return None
     plan, project = known.plan, known.project
     keys = graph_keys(
         plan,

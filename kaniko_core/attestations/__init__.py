@@ -1,0 +1,1 @@
+"""What is attested about an image: how it was made, and what is in it."""
