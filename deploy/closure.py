@@ -56,12 +56,12 @@ def closure(
 def find(name: str, path: list[str]) -> Module | None:
     """Return the module *name*; None where it is built in, a namespace, or not there at all."""
     where: list[str] | None = path
-    full, spec = "", None
+    spec = None
     for part in name.split("."):
         if where is None:
             return None  # below a module that is no package
-        full = f"{full}.{part}" if full else part
-        spec = PathFinder.find_spec(full, where)
+        # By its last part: a namespace below another one would want that to be imported.
+        spec = PathFinder.find_spec(part, where)
         if spec is None:
             return None
         locations = spec.submodule_search_locations

@@ -52,15 +52,15 @@ MARKER = ".kaniko-home"  # as in kaniko_core/home.py
 ROOTS = (
     *("kaniko_core.*", "kaniko_executor.*", "kaniko_warmer.*"),
     # Imported by names that are computed, or by compiled code.
-    *("_strptime", "rich._unicode_data.*"),
+    *("_strptime", "rich._unicode_data.*", "_cffi_backend"),
     *("encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.utf_8"),
     *("encodings.cp437", "encodings.raw_unicode_escape", "encodings.unicode_escape"),
 )
 # What optional features of libraries would bring along, and nothing that our programs use.
 NEVER = (
-    *("cryptography", "urllib3.contrib.pyopenssl", "urllib3.contrib.emscripten"),
+    *("urllib3.contrib.pyopenssl", "urllib3.contrib.emscripten"),
     *("urllib3.contrib.socks", "urllib3.http2.connection"),
-    *("asyncio", "anyio", "trio", "socksio", "filelock.asyncio", "filelock._async"),
+    *("anyio", "trio", "socksio", "filelock.asyncio", "filelock._async"),
     *("httpcore._backends.anyio", "httpcore._backends.trio", "httpcore._async.http2"),
     *("httpcore._sync.http2", "httpcore._async.socks_proxy", "httpcore._sync.socks_proxy"),
     *("httpx._main", "typer.rich_utils", "rich.markdown", "rich.syntax", "rich.traceback"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from integration import readers
 from integration.programs import Build, said
 from integration.readers import Podman
+from integration.rebuilds import Rebuild
 from integration.world import Registry
 
 _SLSA, _SPDX = "https://slsa.dev/provenance/v1", "https://spdx.dev/Document"
@@ -94,3 +96,27 @@ def test_attestations_need_an_index(build: Build, busybox: str) -> None:
         "--image-format=oci",
     )
     said(build(f"FROM {busybox}\n", "--provenance=most", check=False), "--provenance", "mode=min")
+
+
+def test_our_image_attests_in_place(
+    make_rebuild: Callable[..., Rebuild], registry: Registry, debian: str
+) -> None:
+    """It has all libraries, and their data, that this takes."""
+    rebuild = make_rebuild(None, "in-place")
+    rebuild(f"FROM {debian}\nRUN true > /made\n", "--sbom", "--provenance=true")
+
+    found = _statements(registry, rebuild.image)
+    packages = found[_SPDX]["predicate"]["packages"]
+    assert "dpkg" in {package["name"] for package in packages}
+    assert found[_SLSA]["predicate"]["runDetails"]
+
+
+def test_annotations_of_entries_stay(build: Build, busybox: str) -> None:
+    build(
+        f"FROM {busybox}\nRUN true > /x\n",
+        *("--provenance=true", "--annotation=manifest-descriptor:a=b", "--annotation=index:c=d"),
+    )
+
+    index = readers.manifest(build.image)
+    assert index["annotations"] == {"c": "d"}
+    assert index["manifests"][0]["annotations"] == {"a": "b"}

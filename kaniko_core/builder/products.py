@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -126,7 +126,10 @@ class Making:
 
         first = self.known[0]
         return attest(
-            [built(known, item.image) for known, item in zip(self.known, listed, strict=True)],
+            [
+                replace(built(known, item.image), annotations=item.annotations)
+                for known, item in zip(self.known, listed, strict=True)
+            ],
             Wanted(first.image.provenance, first.image.sbom),
             request=request_of(first, stage),
             run=run_of(first, VERSION, self.started),
