@@ -162,6 +162,19 @@ def test_a_job_builds_from_a_volume_and_tells_the_digest(
     assert readers.config(image, credential)["config"]["User"] == "nobody"
 
 
+def test_jobs_of_several_platforms_are_joined(cluster: Cluster, own: Registry) -> None:
+    """Each would be on a node of its own kind; these commands could run on either."""
+    cluster.apply([credentials(own, Passwords("nobody", "nothing"))])
+    (cluster.claim("build-context") / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    for job in example("platforms-jobs.yaml", own):
+        ended = cluster.run([job])["executor"]
+
+    image = f"{own.address}/team/app:1.0"
+    assert ended.message == readers.digest(image)
+    platforms = [item["platform"] for item in readers.manifest(image)["manifests"]]
+    assert [platform["architecture"] for platform in platforms] == ["amd64", "arm64"]
+
+
 def test_a_failed_build_tells_its_status_and_why(cluster: Cluster, own: Registry) -> None:
     documents = example("build-job.yaml", own)
     cluster.apply([credentials(own, Passwords("nobody", "nothing"))])

@@ -194,7 +194,28 @@ def mounted_at(container: Document, place: str) -> Document | None:
     return found[0] if found else None
 
 
-@pytest.mark.parametrize(("path", "container"), ours("executor"))
+def builds(container: Document) -> bool:
+    """Whether a container of the executor builds, and does nothing else."""
+    return str(container["args"][0]).startswith("--")
+
+
+def building() -> list[Any]:
+    return [item for item in ours("executor") if builds(item.values[1])]
+
+
+def test_images_of_several_platforms_are_joined_from_what_is_built() -> None:
+    (joining,) = [item.values[1] for item in ours("executor") if not builds(item.values[1])]
+    _, *images, _, _, _ = joining["args"]
+    jobs = [item.values for item in building() if item.values[0].name == "platforms-jobs.yaml"]
+    assert images == [str(executed(job["args"])[1].destination[0]) for _, job in jobs]
+    nowhere = [word.replace("registry.example.com", "127.0.0.1:1") for word in joining["args"]]
+    with contextlib.redirect_stderr(io.StringIO()) as stderr:
+        status = run(kaniko_executor.cli.app, [*nowhere, "--push-retry=0"], name="kaniko-executor")
+    # The flags are understood: it finds no registry.
+    assert (status, "127.0.0.1:1" in stderr.getvalue()) == (1, True)
+
+
+@pytest.mark.parametrize(("path", "container"), building())
 def test_executor_understands_its_flags(path: Path, container: Document) -> None:
     building, output, cache = executed(container["args"])
     assert mounted_at(container, building.context)
