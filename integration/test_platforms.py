@@ -177,32 +177,36 @@ def test_annotations_of_the_index_and_its_entries(build: Build, base: str) -> No
         assert readers.manifest(_of(build.image, platform))["annotations"] == {"b": "2"}
 
 
-def test_what_runs_on_this_machine_may_serve_all(build: Build, base: str, busybox: str) -> None:
-    text = f"""FROM --platform=$BUILDPLATFORM {busybox} AS tools
-ARG TARGETARCH
-RUN echo "made for $TARGETARCH" > /made
+_NATIVE = """FROM --platform=$BUILDPLATFORM {busybox} AS tools
+{run} > /made
 FROM {base}
 COPY --from=tools /made /made
 """
-    build(text, _BOTH)
+_FOR_EACH = 'ARG TARGETARCH\nRUN echo "made for $TARGETARCH"'
+_UNIQUE = "RUN cat /proc/sys/kernel/random/uuid"
 
+
+def _is_made_for_all(image: str) -> bool:
     for architecture in _WORDS:
-        with readers.unpacked(_of(build.image, f"linux/{architecture}")) as root:
-            assert (root / "made").read_text() == f"made for {architecture}\n"
+        with readers.unpacked(_of(image, f"linux/{architecture}")) as root:
+            if (root / "made").read_text() != f"made for {architecture}\n":
+                return False
+    return True
+
+
+def test_what_runs_on_this_machine_may_serve_all(build: Build, base: str, busybox: str) -> None:
+    build(_NATIVE.format(base=base, busybox=busybox, run=_FOR_EACH), _BOTH)
+
+    assert _is_made_for_all(build.image)
 
 
 @pytest.mark.parametrize("cached", [False, True], ids=["plain", "cached"])
 def test_what_platforms_have_in_common_is_made_once(
     build: Build, base: str, busybox: str, tmp_path: Path, cached: bool
 ) -> None:
-    text = f"""FROM --platform=$BUILDPLATFORM {busybox} AS tools
-RUN cat /proc/sys/kernel/random/uuid > /made
-FROM {base}
-COPY --from=tools /made /made
-"""
-    done = build(
-        text, _BOTH, *(["--cache", f"--cache-repo=dir:{tmp_path}/layers"] if cached else [])
-    )
+    text = _NATIVE.format(base=base, busybox=busybox, run=_UNIQUE)
+    more = ("--cache", f"--cache-repo=dir:{tmp_path}/layers") if cached else ()
+    done = build(text, _BOTH, *more)
 
     texts = set()
     for platform in ("linux/amd64", _ARM):
@@ -215,17 +219,9 @@ COPY --from=tools /made /made
 def test_platforms_in_place(make_rebuild: Callable[..., Rebuild], base: str, busybox: str) -> None:
     """On one root directory, one after the other."""
     rebuild = make_rebuild(None, "in-place")
-    text = f"""FROM --platform=$BUILDPLATFORM {busybox} AS tools
-ARG TARGETARCH
-RUN echo "made for $TARGETARCH" > /made
-FROM {base}
-COPY --from=tools /made /made
-"""
-    rebuild(text, _BOTH)
+    rebuild(_NATIVE.format(base=base, busybox=busybox, run=_FOR_EACH), _BOTH)
 
-    for architecture in _WORDS:
-        with readers.unpacked(_of(rebuild.image, f"linux/{architecture}")) as root:
-            assert (root / "made").read_text() == f"made for {architecture}\n"
+    assert _is_made_for_all(rebuild.image)
 
 
 def test_a_command_that_cannot_run_here_is_named_before_anything_is_built(
@@ -304,11 +300,7 @@ def test_commands_of_another_platform_run_where_they_can(
 def test_a_layer_that_is_lost_is_built_again_for_all_platforms(
     build: Build, base: str, busybox: str, tmp_path: Path
 ) -> None:
-    text = f"""FROM --platform=$BUILDPLATFORM {busybox} AS tools
-RUN cat /proc/sys/kernel/random/uuid > /made
-FROM {base}
-COPY --from=tools /made /made
-"""
+    text = _NATIVE.format(base=base, busybox=busybox, run=_UNIQUE)
     place = InLayout(tmp_path / "layers")
     cached = (_BOTH, "--cache", "--cache-copy-layers", f"--cache-repo={place.flag}")
     build(text, *cached)
