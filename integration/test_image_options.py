@@ -97,6 +97,19 @@ def test_cached_layers_are_compressed_anew_where_that_is_wanted(
     assert len(podman.run(rebuild.image, "cat", "/stamp", "/copy").split()) == 2
 
 
+def test_default_compression_does_not_depend_on_what_is_cached(
+    rebuild: Rebuild, busybox: str
+) -> None:
+    """Docker's format has no zstd, and a reproducible build no past."""
+    rebuild(f"FROM {busybox}\n{_UNIQUE}\n", "--compression=zstd")
+    log = rebuild("", "--image-format=docker")
+
+    assert log.ran == []
+    kinds = [layer["mediaType"] for layer in readers.manifest(rebuild.image)["layers"]]
+    assert kinds[-1].startswith(_DOCKER)
+    assert kinds[-1].endswith("gzip")
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -192,6 +192,11 @@ def test_nowhere_to_push_to(programs: Programs, layout: Path) -> None:
     said(_push(programs, layout, check=False), "nowhere to push to", "--destination")
 
 
+def test_stages_are_of_builds(programs: Programs, layout: Path, destination: str) -> None:
+    done = _push(programs, layout, "-d", f"app={destination}", check=False)
+    said(done, "names a stage", f"--destination={destination}")
+
+
 def test_what_is_not_there(programs: Programs, destination: str, tmp_path: Path) -> None:
     done = _push(programs, tmp_path / "missing", "-d", destination, check=False)
     said(done, f"there is no {tmp_path}/missing", "a docker-save tarball or an OCI layout")

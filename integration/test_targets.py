@@ -110,6 +110,17 @@ def test_layouts_name_all_targets(build: Build, busybox: str, tmp_path: Path) ->
             assert (root / name).read_text() == f"{name}\n"
 
 
+def test_a_target_may_be_named_in_several_ways(build: Build, busybox: str, tmp_path: Path) -> None:
+    """As a script does that takes the names of others: it is one image, told of by each name."""
+    told = tmp_path / "digests"
+    build(
+        f"FROM {busybox} AS app\n{_UNIQUE}\n",
+        *("--target=app", "--target=APP", "--target=0", f"--digest-file={told}"),
+    )
+
+    assert told.read_text().splitlines() == [readers.digest(build.image)] * 3
+
+
 def test_a_destination_of_a_stage_that_is_no_target(build: Build, busybox: str) -> None:
     done = build(
         _stages(busybox),

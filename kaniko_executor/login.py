@@ -121,6 +121,8 @@ def _credentials(given: LoginOptions) -> Credentials:
 
 
 def _from_stdin() -> str:
+    if sys.stdin is None:
+        return ""  # closed
     try:
         data = sys.stdin.buffer.read(_LONGEST_PASSWORD)
         # A line's end belongs to the line, not to the password.

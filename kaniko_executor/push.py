@@ -46,13 +46,19 @@ def push(
 
 
 def require_destination(output: OutputOptions) -> None:
-    """Refuse to push nowhere.
+    """Refuse to push nowhere, or what is not there.
 
     Raises:
-        UsageError: there is no destination.
+        UsageError: there is no destination, or one is for a stage.
     """
     if not output.destination:
         raise UsageError("nowhere to push to", hint="name a --destination")
+    for destination in output.destination:
+        if destination.stage:
+            raise UsageError(
+                f"--destination {destination} names a stage, and nothing is built here",
+                hint=f"write --destination={destination.reference}",
+            )
 
 
 def deliver(

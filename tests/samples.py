@@ -13,7 +13,7 @@ from typing import BinaryIO
 from kaniko_core.oci.digest import Digest, VerifyingReader
 from kaniko_core.oci.image import Image, compose
 from kaniko_core.oci.platform import Platform
-from kaniko_core.oci.spec import Descriptor, ImageConfig, MediaType
+from kaniko_core.oci.spec import Descriptor, ImageConfig, Manifest, MediaType
 
 AMD64 = Platform("linux", "amd64")
 
@@ -41,6 +41,23 @@ def tar_of(files: dict[str, bytes]) -> bytes:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def attestation(about: Image) -> Image:
+    """Make what BuildKit lists beside an image: an artifact, whose config is empty."""
+    data = b'{"_type": "https://in-toto.io/Statement/v1"}'
+    statement = Descriptor("application/vnd.in-toto+json", Digest.of(data), len(data))
+    manifest = Manifest(
+        MediaType.OCI_MANIFEST,
+        Descriptor("application/vnd.oci.empty.v1+json", Digest.of(b"{}"), 2),
+        (statement,),
+        extra={
+            "artifactType": "application/vnd.docker.attestation.manifest.v1+json",
+            "subject": about.descriptor.to_json(),
+        },
+    )
+    blobs = (BytesLayer(statement, statement.digest, data),)
+    return Image(manifest.to_bytes(), b"{}", blobs)
 
 
 def layer(

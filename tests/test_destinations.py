@@ -11,6 +11,7 @@ from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.reference import Reference
 from kaniko_core.options import Destination, OutputOptions, UploadAddress
 from kaniko_core.options.destinations import file_or_address
+from kaniko_core.options.exports import Export, ExportKind
 from kaniko_core.options.registry import client_type
 
 APP = Reference.parse("registry.example.com/app:1")
@@ -75,6 +76,14 @@ def test_names_need_destinations() -> None:
     for name in ("image_name_with_digest_file", "image_name_tag_with_digest_file"):
         with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} is for the names"):
             OutputOptions(no_push=True, **{name: Path("names")})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["digest_file", "metadata_file", "tar_path"])
+def test_a_tar_has_standard_output_to_itself(name: str) -> None:
+    to_stdout = (Export(ExportKind.TAR, None),)
+    with pytest.raises(UsageError, match="and so does"):
+        OutputOptions(output=to_stdout, **{name: Path("/dev/stdout")})  # type: ignore[arg-type]
+    OutputOptions(output=to_stdout, **{name: Path("/dev/stderr")})  # type: ignore[arg-type]
 
 
 def test_everything_that_is_written_is_known_beforehand() -> None:

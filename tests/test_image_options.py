@@ -64,6 +64,7 @@ def test_annotations_of_a_place_and_a_platform() -> None:
 
     assert given.annotations_of(MANIFEST, AMD64) == {"a": "4"}
     assert given.annotations_of(MANIFEST, ARM64) == {"a": "4", "b": "2"}
+    assert given.annotations_of(MANIFEST, Platform("linux", "arm64", "v8")) == {"a": "4", "b": "2"}
     assert given.annotations_of(INDEX, AMD64) == {"c": "3"}
 
 

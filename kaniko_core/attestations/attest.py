@@ -78,7 +78,7 @@ def attest(
                     built, names=names, wanted=wanted.provenance, request=request, run=run
                 )
             )
-        attested.append((Listed(built.image, annotations=built.annotations), statements))
+        attested.append((Listed(built.image, built.platform, built.annotations), statements))
     return attach(attested, annotations=annotations)
 
 

@@ -41,12 +41,12 @@ class Licenses:
         return self._seen[text]
 
     def _expression(self, text: str) -> str | None:
-        from license_expression import ExpressionError, ExpressionParseError
-
         try:
             # A name that SPDX's list has; what begins with LicenseRef is somebody's own.
             parsed = self._known.parse(text, validate=True, strict=True)
-        except (ExpressionError, ExpressionParseError, RecursionError):
+        except Exception:
+            # What authors write must not end a build, and of some of it the library makes an
+            # IndexError or an AssertionError.
             return None
         rendered = "" if parsed is None else str(parsed.render())
         return None if not rendered or _REFERENCE in rendered else rendered

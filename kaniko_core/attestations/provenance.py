@@ -39,7 +39,7 @@ class Request:
     """What the user asked for.
 
     Attributes:
-        dockerfile: its path, as the user named it.
+        dockerfile: its path in the context, or the address that it was fetched from.
         text: the Dockerfile itself.
         context: the address that it was fetched from; empty for a directory of this machine.
         context_digest: what was fetched from there, such as ``{"sha1": <commit>}``.
@@ -83,12 +83,14 @@ class Built:
         dependencies: base images, and everything else that was fetched for it.
         networked: whether a command could reach the network.
         annotations: of the image's entry in the index.
+        platform: of that entry; the image's own where it is None.
     """
 
     image: Image
     dependencies: Sequence[Dependency] = ()
     networked: bool = True
     annotations: Mapping[str, str] = field(default_factory=dict)
+    platform: Platform | None = None
 
 
 def state_provenance(

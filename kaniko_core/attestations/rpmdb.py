@@ -65,6 +65,9 @@ def _sqlite(path: Path) -> Iterator[bytes]:
                 yield header
     except sqlite3.Error as problem:
         raise ContentError(f"SQLite says: {problem}") from problem
+    except UnicodeDecodeError as problem:
+        # It quotes the database, and Python takes what it says for UTF-8.
+        raise ContentError("SQLite says that it is damaged") from problem
 
 
 def _ndb(stream: BinaryIO) -> Iterator[bytes]:

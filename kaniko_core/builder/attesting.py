@@ -6,10 +6,12 @@ import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from kaniko_core.addresses.url import is_http_address
 from kaniko_core.attestations.materials import Dependency
 from kaniko_core.attestations.provenance import Built, Request, Run
-from kaniko_core.builder.cached.known import Known
+from kaniko_core.builder.cached.known import Known, path_in_context
 from kaniko_core.builder.plan import ImageBase
+from kaniko_core.builder.project import Project
 from kaniko_core.dockerfile import instructions
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image
@@ -19,7 +21,7 @@ def request_of(known: Known, target: str) -> Request:
     """Return what the user asked for, who wants the image of *target*."""
     build = known.build
     return Request(
-        dockerfile=known.project.dockerfile.path,
+        dockerfile=_dockerfile(known.project),
         text=known.project.text,
         target=target,
         build_args={name: value for name, value in build.build_arg if value is not None},
@@ -27,6 +29,12 @@ def request_of(known: Known, target: str) -> Request:
         secrets=tuple(secret.id for secret in build.secret),
         ssh=tuple(agent.id for agent in build.ssh),
     )
+
+
+def _dockerfile(project: Project) -> str:
+    # Where a machine checks the context out is nobody's business, and another place each time.
+    path = project.dockerfile.path
+    return path if is_http_address(path) else path_in_context(project)
 
 
 def run_of(known: Known, version: str, started: datetime) -> Run:

@@ -45,6 +45,7 @@ from kaniko_core.options import (
     OutputOptions,
     RegistryOptions,
 )
+from kaniko_core.options.exports import Export, ExportKind
 from kaniko_core.progress import Progress, silent
 from kaniko_core.registry.client import Registry
 
@@ -133,7 +134,7 @@ def plan_text(
         found: what is known of the images that the plan names.
         choice: what the layer cache has; None where there is none.
     """
-    targets = [plan.stages[number] for number in plan.targets]
+    targets = [plan.stages[number] for number in dict.fromkeys(plan.targets)]
     labels = ", ".join(target.stage.label for target in targets)
     what = f"stage {labels}" if len(targets) == 1 else f"stages {labels}"
     writer = _Writer(dockerfile, plan, found, choice)
@@ -245,6 +246,7 @@ def _exported(output: OutputOptions) -> Iterator[str]:
         yield f"write {output.tar_path}, a docker-save tarball{names}"
     if output.oci_layout_path is not None:
         yield f"write {output.oci_layout_path}, an OCI layout{names}"
+    yield from map(_files, output.output)
     if not output.no_push:
         yield from map(_pushed, output.destination)
     if output.no_push or not references:
@@ -252,6 +254,14 @@ def _exported(output: OutputOptions) -> Iterator[str]:
     for report in output.reports:
         what = "the digest" if report == output.digest_file else "what was made"
         yield f"write {what} to {report}"
+
+
+def _files(export: Export) -> str:
+    if export.dest is None:
+        return "write the files of the image to standard output, as a tar"
+    if export.kind is ExportKind.TAR:
+        return f"write {export.dest}, a tar of the files of the image"
+    return f"write the files of the image into {export.dest}"
 
 
 def _pushed(destination: Destination) -> str:

@@ -271,7 +271,7 @@ class Delivery:
             for layer in _layers(content):
                 offer = self._offered.get((registry, layer.descriptor.digest))
                 if offer is not None:
-                    offer.upload.result()
+                    _await(offer, reference.repository)
             try:
                 self._put(reference, content)
             except RegistryError as error:
@@ -318,6 +318,15 @@ class Delivery:
         except RegistryError:
             return said
         return f"{said}; the image is there as {named}"
+
+
+def _await(offer: _Offer, repository: Repository) -> None:
+    """Wait for the layer; that another repository did not take it says nothing of *repository*."""
+    try:
+        offer.upload.result()
+    except RegistryError:
+        if offer.repository == repository:
+            raise
 
 
 def _layers(content: Image | ImageIndex) -> Iterator[Layer]:

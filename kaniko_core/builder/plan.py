@@ -128,7 +128,8 @@ class Plan:
     """The stages to build by number, and the scope that FROM lines saw.
 
     Attributes:
-        targets: the numbers of the stages that become images, each once.
+        targets: the numbers of the stages that become images, in the order of their names; one
+            that was named twice, in two ways, is there twice.
     """
 
     stages: Mapping[int, StagePlan]

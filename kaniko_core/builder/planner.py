@@ -78,7 +78,7 @@ def make_plan(
     """
     build_platform = build_platform or Platform.host()
     target_platform = target_platform or build_platform
-    numbers = tuple(dict.fromkeys(_target(dockerfile, target) for target in targets))
+    numbers = tuple(_target(dockerfile, target) for target in targets)
     arguments = global_scope(
         dockerfile,
         build_args=build_args or {},

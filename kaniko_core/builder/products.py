@@ -13,6 +13,7 @@ from kaniko_core.builder.recipients import names_of
 from kaniko_core.errors import UsageError
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.index import ImageIndex, Listed, list_images
+from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
 from kaniko_core.options import AnnotationPlace, BuildOptions, ImageOptions, OutputOptions
 from kaniko_core.progress import Progress
@@ -104,7 +105,10 @@ class Making:
         build, options = self.known[0].build, self.known[0].image
         if not makes_index(build, options):
             return images[0]
-        listed = [Listed(image, annotations=_notes(options, image)) for image in images]
+        listed = [
+            _listed(image, platform, options)
+            for image, platform in zip(images, build.platforms, strict=True)
+        ]
         annotations = {
             a.key: a.value for a in options.annotation if a.place is AnnotationPlace.INDEX
         }
@@ -127,7 +131,9 @@ class Making:
         first = self.known[0]
         return attest(
             [
-                replace(built(known, item.image), annotations=item.annotations)
+                replace(
+                    built(known, item.image), platform=item.platform, annotations=item.annotations
+                )
                 for known, item in zip(self.known, listed, strict=True)
             ],
             Wanted(first.image.provenance, first.image.sbom),
@@ -156,9 +162,16 @@ class Making:
             images,
             spool=self.scratch,
             progress=self.progress,
+            platforms=first.build.platforms,
             epoch=first.project.epoch,
         )
 
 
-def _notes(options: ImageOptions, image: Image) -> dict[str, str]:
-    return options.annotations_of(AnnotationPlace.MANIFEST_DESCRIPTOR, image.config.platform)
+def _listed(image: Image, wanted: Platform | None, options: ImageOptions) -> Listed:
+    """Return *image* as it was *wanted*, as BuildKit lists it: its base may be for another."""
+    own = image.config.platform
+    platform = (
+        own if wanted is None else replace(wanted, os_version=wanted.os_version or own.os_version)
+    )
+    notes = options.annotations_of(AnnotationPlace.MANIFEST_DESCRIPTOR, platform)
+    return Listed(image, platform, notes)

@@ -96,7 +96,7 @@ def write_reports(
             "".join(f"{name}@{digest}\n" for name, digest in named),
         ),
         (options.metadata_file, json.dumps(metadata(delivered, times), indent=2) + "\n"),
-        (None if options.no_push else options.images_file, _images(delivered)),
+        (options.images_file, _images(delivered)),
     )
     for place, text in texts:
         match place:

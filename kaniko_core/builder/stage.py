@@ -282,21 +282,21 @@ class StageBuilder:
         if changes_nothing(layer):
             return stage
         if plan.stage.number in self.plan.packed:
-            wanted = self.image.compression
-            if wanted not in (None, Compression.of_media_type(layer.descriptor.media_type)):
-                layer = self._recompressed(stage, layer)
+            # What the image is like does not depend on how an earlier build was told to be.
+            wanted = self.image.compression or Compression.GZIP
+            if wanted is not Compression.of_media_type(layer.descriptor.media_type):
+                layer = self._recompressed(stage, layer, wanted)
             elif isinstance(layer, Housed) and self.origins.is_read_twice(layer.repository):
                 layer = spooled_layer(layer, lambda: self.workspace.fresh("blobs"))
             delivery.offer(layer, self.plan.image_of(plan.stage.number))
         return replace(stage, tree=stage.tree.stacked(layer))
 
-    def _recompressed(self, stage: BuiltStage, layer: Layer) -> Layer:
+    def _recompressed(self, stage: BuiltStage, layer: Layer, wanted: Compression) -> Layer:
         """Return *layer*, which an earlier build compressed otherwise, as it is wanted now."""
-        assert self.image.compression is not None
         return recompress(
             layer,
             self.workspace.fresh("blobs"),
-            compression=self.image.compression,
+            compression=wanted,
             level=self.image.compression_level,
             docker=stage.docker,
         )

@@ -104,7 +104,10 @@ class Work:
             # From the top down, so that nobody begins anew what was ended.
             ends = (self.pull.cancel, known.remote.cancel, trees.cancel)
             epoch = known.project.epoch
-            return tuple(
-                image_of(stage, known.image, epoch, inline=self.inline)
-                for stage in build_stages(builder, ends)
-            )
+            # A stage of two names is one image, and not one for each moment.
+            built = dict(zip(plan.targets, build_stages(builder, ends), strict=True))
+            images = {
+                number: image_of(stage, known.image, epoch, inline=self.inline)
+                for number, stage in built.items()
+            }
+            return tuple(images[number] for number in plan.targets)

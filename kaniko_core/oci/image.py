@@ -5,7 +5,7 @@ The raw bytes are kept so that an image that was pulled has the same digest wher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -18,6 +18,8 @@ from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.oci.spec import Descriptor, ImageConfig, Manifest, MediaType
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+# The config of a manifest that is no image's, and all that is ever in it.
+_EMPTY_TYPE, _EMPTY = "application/vnd.oci.empty.v1+json", b"{}"
 
 
 class Layer(Protocol):
@@ -73,6 +75,8 @@ class Image:
             layer.digest for layer in image.manifest.layers
         ):
             raise ContentError("the layers are not those of the manifest")
+        if image.manifest.config.media_type == _EMPTY_TYPE:
+            return image
         if len(image.config.diff_ids) != len(layers):
             raise ContentError(
                 f"the image config lists {len(image.config.diff_ids)} layers, "
@@ -104,6 +108,26 @@ class Image:
     def is_docker(self) -> bool:
         """Whether the media types are Docker's rather than OCI's."""
         return self.manifest.media_type == MediaType.DOCKER_MANIFEST
+
+
+def listed_artifact(raw_manifest: bytes, layer_of: Callable[[Descriptor], Layer]) -> Image | None:
+    """Return, as an image that cannot be run, what an index lists beside images; None for those.
+
+    BuildKit's attestations are such artifacts, unless it is told otherwise.
+
+    Args:
+        raw_manifest: the manifest of either.
+        layer_of: returns a blob of the manifest; it is its own diff ID.
+
+    Raises:
+        ContentError: the manifest is none.
+
+    Source: OCI image-spec v1.1, manifest.md, "Guidance for an Empty Descriptor".
+    """
+    manifest = Manifest.parse(raw_manifest)
+    if manifest.config.media_type != _EMPTY_TYPE:
+        return None
+    return Image.of(raw_manifest, _EMPTY, tuple(map(layer_of, manifest.layers)))
 
 
 def compose(
@@ -180,4 +204,12 @@ class ImageStore(Protocol):
         """
 
 
-__all__ = ["Image", "ImageStore", "Layer", "Replaceable", "compose", "with_oci_types"]
+__all__ = [
+    "Image",
+    "ImageStore",
+    "Layer",
+    "Replaceable",
+    "compose",
+    "listed_artifact",
+    "with_oci_types",
+]

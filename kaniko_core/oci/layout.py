@@ -23,7 +23,7 @@ from pathlib import Path
 from kaniko_core.errors import ContentError, disk_errors
 from kaniko_core.oci.atomic import make_directory, replacing
 from kaniko_core.oci.digest import Digest, read_verified
-from kaniko_core.oci.image import Image, Layer, with_oci_types
+from kaniko_core.oci.image import Image, Layer, listed_artifact, with_oci_types
 from kaniko_core.oci.index import ImageIndex, index_with_oci_types
 from kaniko_core.oci.layer import FileLayer
 from kaniko_core.oci.platform import Platform
@@ -119,7 +119,14 @@ class LayoutStore:
             index = _as_index(raw)
             if index is None:
                 return self.read(digest)
-            return ImageIndex.of(raw, [self.read(item.digest) for item in index.manifests])
+            return ImageIndex.of(raw, [self._listed(item.digest) for item in index.manifests])
+
+    def _listed(self, digest: Digest) -> Image:
+        artifact = listed_artifact(
+            self._read(digest, None),
+            lambda layer: FileLayer(self._present(layer), layer, layer.digest),
+        )
+        return artifact or self.read(digest)
 
     def put(
         self,

@@ -336,8 +336,9 @@ class ImageConfig:
 
 
 def dump(data: Any) -> bytes:
-    """Return compact JSON in UTF-8, keys in the order given."""
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+    """Return compact JSON in UTF-8, in the order given; lone surrogates are U+FFFD, as in Go."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def _object(raw: bytes, what: str) -> dict[str, Any]:

@@ -191,5 +191,5 @@ class ImageOptions:
         return {
             item.key: item.value
             for item in self.annotation
-            if item.place is place and (item.platform is None or item.platform == platform)
+            if item.place is place and (item.platform is None or item.platform.serves(platform))
         }

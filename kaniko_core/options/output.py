@@ -13,6 +13,7 @@ from kaniko_core.options.flag import Flag
 
 # In the directory that BUILDER_OUTPUT names.
 _IMAGES = "images"
+_STANDARD_OUTPUT = tuple(map(Path, ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,11 +103,18 @@ class OutputOptions:
                     "none",
                     hint="name a --destination, or write the digest alone with --digest-file",
                 )
+        if self.takes_stdout and (same := [at for at in self.written if at in _STANDARD_OUTPUT]):
+            raise UsageError(
+                f"a tar goes to standard output, and so does what is to be written to {same[0]}",
+                hint="write the tar to a file: --output type=tar,dest=FILE",
+            )
 
     @property
     def images_file(self) -> Path | None:
-        """The file in the directory that BUILDER_OUTPUT names, where it names one."""
-        return self.builder_output and self.builder_output / _IMAGES
+        """The file in the directory that BUILDER_OUTPUT names; None where nothing is pushed."""
+        if self.builder_output is None or self.no_push:
+            return None
+        return self.builder_output / _IMAGES
 
     @property
     def reports(self) -> tuple[Path | UploadAddress, ...]:

@@ -13,13 +13,14 @@ imported with the first thing to send; ``conversation.py`` says what oras is use
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from kaniko_core.errors import ContentError, DigestMismatch, RegistryError
 from kaniko_core.oci.digest import Digest
-from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.image import Image, Layer, listed_artifact
 from kaniko_core.oci.index import ImageIndex
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference, Repository
@@ -140,7 +141,8 @@ class Registry:
                 raise no_image(listed)
             if one[0].media_type in MediaType.INDEXES:
                 raise ContentError(f"the index {reference.familiar} lists an index")
-            images.append(self._named_image(listed, one[1]))
+            artifact = listed_artifact(one[1], partial(self._blob, listed))
+            images.append(artifact or self._named_image(listed, one[1]))
         return ImageIndex.of(raw, images)
 
     def layer(self, reference: Reference, descriptor: Descriptor, diff_id: Digest) -> RemoteLayer:
@@ -283,6 +285,9 @@ class Registry:
             for descriptor, diff_id in zip(manifest.layers, diff_ids, strict=True)
         )
         return Image.of(raw, raw_config, layers)
+
+    def _blob(self, reference: Reference, descriptor: Descriptor) -> RemoteLayer:
+        return self._downloads.layer(reference, descriptor, descriptor.digest)
 
     def _uploads(self) -> Uploads:
         with self._lock:

@@ -194,10 +194,14 @@ def _first_error(body: bytes, secrets: tuple[str, ...] = ()) -> tuple[str | None
         return None, ""
     # Before they are cut short: half a secret would not be found.
     told, text = _without(str(code or ""), secrets), _without(str(message or ""), secrets)
-    text = "".join(c if c.isprintable() else " " for c in text)
+    told, text = _on_one_line(told), _on_one_line(text)
     if len(text) > _LONGEST_MESSAGE:
         text = f"{text[:_LONGEST_MESSAGE]}…"
     return told[:60] or None, text
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _without(text: str, secrets: tuple[str, ...]) -> str:

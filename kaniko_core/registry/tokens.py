@@ -9,6 +9,7 @@ Sources: distribution specification, token authentication and its OAuth2 form; R
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +30,8 @@ _CLIENT_ID = "kaniko-py"
 _DEFAULT_LIFE, _LONGEST_MARGIN = 60.0, 30.0
 # Characters. A shorter one is no secret, and hiding it would make holes in every sentence.
 _SHORTEST_SECRET = 4
+
+_TOKEN = re.compile(r"[!-~]+")
 
 # Sends one request to a token service: method, URL, headers, body.
 Exchange = Callable[[str, str, Mapping[str, str], bytes | None], Answer]
@@ -243,7 +246,7 @@ def _token_of(answer: Answer, registry: str) -> tuple[str, float]:
     except (ValueError, TypeError, OverflowError, AttributeError, RecursionError):
         token, life = None, 0.0
     # The token goes into a header: no white space, no line ends.
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise Unauthorized(f"the token service of {registry} answered without a token", status=200)
     return token, max(life, 1.0)
 

@@ -217,6 +217,16 @@ def test_damaged_database_is_named(tmp_path: Path, name: str, content: bytes) ->
     assert complaint.startswith("/var/lib/rpm does not tell all that is installed: ")
 
 
+def test_what_sqlite_says_may_be_no_text(tmp_path: Path) -> None:
+    """It quotes names that it finds."""
+    damaged = sqlite(tmp_path, [named("a")]).replace(b"Packages", b"\xd6ackages")
+    damaged = damaged.replace(b"CREATE", b"CRATES")
+    inventory = take_inventory(image(made((SQLITE, damaged))), tmp_path)
+    assert names(inventory) == []
+    [complaint] = inventory.complaints
+    assert complaint.endswith("does not tell all that is installed: SQLite says that it is damaged")
+
+
 @pytest.mark.parametrize(
     "schema",
     [

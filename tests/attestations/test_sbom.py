@@ -152,6 +152,9 @@ def test_licenses_become_expressions(text: str, expression: str) -> None:
         "LicenseRef-scancode-public-domain",
         "MIT WITH MIT",
         "AND",
+        # What the library fails on.
+        "NONE and ( )",
+        "( OR GPL-2.0-only ) GPL-2.0-only -",
     ],
 )
 def test_other_licenses_are_kept_under_a_name(text: str) -> None:

@@ -23,6 +23,7 @@ from kaniko_core.oci.layout import LayoutStore
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import ImageConfig, RuntimeConfig
 from kaniko_core.options import BuildOptions, Destination, OutputOptions
+from kaniko_core.options.exports import Export
 from kaniko_core.progress import Event, Warned
 from tests.samples import layer
 
@@ -117,6 +118,19 @@ def test_target_decides_what_is_skipped() -> None:
 def test_image_that_goes_nowhere() -> None:
     for output in (OutputOptions(), NOWHERE):
         assert text_of("FROM scratch", output).endswith("\n\npush nowhere\n")
+
+
+def test_files_of_the_image_are_told_of() -> None:
+    given = ("out", "type=tar,dest=files.tar", "-")
+    output = OutputOptions(
+        output=tuple(map(Export.parse, given)), no_push=True, builder_output=Path("told")
+    )
+    assert text_of("FROM scratch", output).endswith(
+        "\n\nwrite the files of the image into out\n"
+        "write files.tar, a tar of the files of the image\n"
+        "write the files of the image to standard output, as a tar\n"
+        "push nowhere\n"
+    )
 
 
 def test_destination_names_a_tarball_that_is_not_pushed() -> None:

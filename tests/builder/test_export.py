@@ -28,7 +28,7 @@ from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import Descriptor, ImageConfig, MediaType
 from kaniko_core.options import OutputOptions
 from kaniko_core.options.exports import Export, ExportKind
-from kaniko_core.progress import Event, Noted, Warned
+from kaniko_core.progress import Event, Noted, Warned, silent
 from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.unpack import unpack
 from tests.samples import BytesLayer
@@ -512,6 +512,19 @@ def test_each_platform_has_its_own_directory(exporting: Exporting) -> None:
     assert names(tar) == ["linux_amd64", "linux_amd64/f", "linux_arm_v7", "linux_arm_v7/f"]
     assert content(tar, "linux_arm_v7/f") == b"two"
     assert {(m.mode, m.uid, m.mtime) for m in members(tar) if m.isdir()} == {(0o755, 0, 5)}
+
+
+def test_directories_are_named_after_what_was_asked_for(exporting: Exporting) -> None:
+    """Two platforms may have a base image of one: neither's files are lost."""
+    out = exporting.spool.parent / "out"
+    images = (image([file(b"f", b"one")]), image([file(b"f", b"two")]))
+    writing.export(
+        local(out), images, spool=exporting.spool, progress=silent, platforms=(AMD64, ARM)
+    )
+    assert [(out / name / "f").read_text() for name in ("linux_amd64", "linux_arm_v7")] == [
+        "one",
+        "two",
+    ]
 
 
 def test_one_platform_has_a_directory_where_that_is_asked_for(exporting: Exporting) -> None:

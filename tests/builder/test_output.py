@@ -250,6 +250,22 @@ def test_failure_names_its_destination_and_the_others_are_served(
     assert "latest" in other.manifests["far"]
 
 
+def test_repository_that_takes_no_layers_does_not_keep_others_from_theirs(
+    server: RegistryServer, opened: Opened
+) -> None:
+    """The first repository of a registry gets the bytes; where it cannot, the next one does."""
+    server.misbehave(Answer(403, code="DENIED"), path="/full/blobs/", times=None)
+    names = f"{server.address}/full:1", f"{server.address}/good"
+    with (
+        pytest.raises(RegistryError, match="DENIED") as caught,
+        opened(*names, skip_push_permission_check=True) as delivery,
+    ):
+        delivery.offer(BIG)
+        delivery.deliver(only(image(BIG)))
+    assert caught.value.__notes__ == [f"while pushing {names[0]}"]
+    assert "latest" in server.manifests["good"]
+
+
 def test_every_destination_that_fails_is_named(server: RegistryServer, opened: Opened) -> None:
     server.misbehave(Answer(400, code="MANIFEST_INVALID"), path="/manifests/", times=None)
     names = [f"{server.address}/{name}:1" for name in ("one", "two")]

@@ -166,7 +166,7 @@ def test_several_targets_share_what_they_need() -> None:
         target_platform=AMD64,
     )
 
-    assert plan.targets == (3, 2, 1)
+    assert plan.targets == (3, 2, 1, 3, 3)
     assert plan.target == 3
     assert sorted(plan.stages) == [0, 1, 2, 3]
     assert plan.packed == {0, 1, 2, 3}

@@ -71,6 +71,16 @@ def test_one_platform_makes_images() -> None:
     assert (product.stage, product.content) == ("", made[0][0])
 
 
+def test_index_lists_images_by_the_platforms_that_were_asked_for() -> None:
+    """A base image may be for another, or not say which variant: an index is to be read by both."""
+    made = [[image(platform=AMD64)], [image(platform=AMD64, created="2025-01-01T00:00:00Z")]]
+    build = replace(BOTH, target=())
+    for options in (ImageOptions(), ImageOptions(annotation=annotation("c=3"))):
+        (product,) = _products(build, options, made)
+        assert isinstance(product.content, ImageIndex)
+        assert [item.platform for item in product.content.index.manifests] == [AMD64, ARM64]
+
+
 def test_images_of_docker_are_in_a_list_of_docker() -> None:
     for product in _products(BOTH, ImageOptions(), _made(docker=True)):
         assert isinstance(product.content, ImageIndex)

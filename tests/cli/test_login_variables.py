@@ -32,3 +32,15 @@ def test_only_a_password_on_the_command_line_is_warned_of(
     assert (WARNING in result.stderr) is not by_variable
     assert "hunter2" not in result.stdout + result.stderr
     assert server.address in json.loads((tmp_path / "config.json").read_text())["auths"]
+
+
+def test_standard_input_that_is_closed_has_no_password(
+    ended: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", None)
+    argv = ("login", "localhost:1", "--username=me", "--password-stdin")
+    result = ended(PROGRAMS["kaniko-executor"], *argv)
+
+    assert result.status == 2
+    assert "error: the password is empty" in result.stderr

@@ -10,11 +10,12 @@ import pytest
 
 from kaniko_core.errors import ContentError, DigestMismatch, DiskError
 from kaniko_core.oci.digest import Digest
+from kaniko_core.oci.index import ImageIndex, Listed, list_images
 from kaniko_core.oci.layout import LayoutStore
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import Index, MediaType
-from tests.samples import AMD64, BytesLayer, image, layer, noise
+from tests.samples import AMD64, BytesLayer, attestation, image, layer, noise
 
 V1 = Reference.parse("example.com/app:v1")
 V2 = Reference.parse("example.com/app:v2")
@@ -39,6 +40,22 @@ def test_image_comes_back_as_it_was(tmp_path: Path) -> None:
     for ours, theirs in zip(again.layers, sample.layers, strict=True):
         with ours.open() as left, theirs.open() as right:
             assert left.read() == right.read()
+
+
+def test_index_comes_back_with_the_artifacts_that_it_lists(tmp_path: Path) -> None:
+    runs = image()
+    nowhere = Platform("unknown", "unknown")
+    index = list_images([Listed(runs), Listed(attestation(runs), nowhere)], docker=False)
+    store = LayoutStore(tmp_path)
+    store.put_index(V1, index)
+
+    again = store.read_any(index.digest)
+
+    assert isinstance(again, ImageIndex)
+    assert [one.raw_manifest for one in again.images] == [one.raw_manifest for one in index.images]
+    assert again.images[1].raw_config == b"{}"
+    with pytest.raises(ContentError, match="differ in their layers"):
+        store.read_any(index.images[1].digest)
 
 
 def test_files_are_those_of_the_specification(tmp_path: Path) -> None:

@@ -249,3 +249,9 @@ def test_history_has_no_empty_fields() -> None:
 
 def test_text_is_written_as_utf_8() -> None:
     assert dump({"author": "Zoë"}) == '{"author":"Zoë"}'.encode()
+
+
+def test_bytes_that_are_no_text_are_written_as_go_writes_them() -> None:
+    """A Dockerfile in Latin-1 still has a history."""
+    text = b"caf\xe9 \xff\xfe".decode("utf-8", "surrogateescape")
+    assert dump({"created_by": text}) == '{"created_by":"caf\ufffd \ufffd\ufffd"}'.encode()

@@ -95,6 +95,10 @@ def test_message_of_a_registry_fits_one_line() -> None:
     assert len(text) < 300
 
 
+def test_code_of_a_registry_ends_no_line() -> None:
+    assert str(error(400, b'{"errors": [{"code": "A\\nerror: B"}]}')).endswith("(A error: B)")
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("7", 7.0), ("0", 0.0), ("", None), ("soon", None)])
 def test_retry_after_in_seconds(text: str, seconds: float | None) -> None:
     assert retry_after({"retry-after": text}) == seconds

@@ -6,13 +6,14 @@ import pytest
 
 from kaniko_core.errors import ContentError, DigestMismatch, NotFound
 from kaniko_core.oci.digest import Digest
+from kaniko_core.oci.index import ImageIndex
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import Descriptor, Index, MediaType
 from kaniko_core.progress import Event, Warned
 from kaniko_core.registry.client import Registry
 from tests.registry.conftest import MakeRegistry
 from tests.registry_server import Answer, Corrupt, RegistryServer, With, Without
-from tests.samples import AMD64, image
+from tests.samples import AMD64, attestation, image
 
 ARM64 = Platform("linux", "arm64")
 OTHER = "sha256:" + "0" * 64
@@ -172,6 +173,28 @@ def test_artifacts_are_no_images(server: RegistryServer, registry: Registry) -> 
         registry.get(server.reference("page:2"), AMD64)
     with pytest.raises(ContentError, match="no config and no layers"):
         registry.get(server.reference("page:3"), AMD64)
+
+
+def test_index_is_read_with_the_artifacts_that_it_lists(
+    server: RegistryServer, registry: Registry
+) -> None:
+    """BuildKit's attestations are some: whoever joins or copies an index needs them as well."""
+    runs, proof = image(), attestation(image())
+    for tag, one in (("runs", runs), ("proof", proof)):
+        server.add_image("app", tag, one)
+    nowhere = Platform("unknown", "unknown")
+    raw = index_of((AMD64, runs.digest), (nowhere, proof.digest))
+    server.add_manifest("app", "1", MediaType.OCI_INDEX, raw)
+
+    found = registry.read(server.reference("app:1"))
+
+    assert isinstance(found, ImageIndex)
+    assert [one.raw_manifest for one in found.images] == [runs.raw_manifest, proof.raw_manifest]
+    assert found.images[1].raw_config == b"{}"
+    with found.images[1].layers[0].open() as stream:
+        assert b"in-toto" in stream.read()
+    with pytest.raises(ContentError, match="no image but an artifact"):
+        registry.read(server.reference(f"app@{proof.digest}"))
 
 
 def test_chart_is_told_from_an_image_by_its_config(

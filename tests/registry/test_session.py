@@ -224,6 +224,7 @@ def test_registry_that_repeats_what_it_was_sent_shows_no_secret(
         "[]",
         "{}",
         '{"token": 5}',
+        '{"token": "", "access_token": ""}',
         '{"token": "a\\nb"}',
         '{"token": "x", "expires_in": "soon"}',
         '{"token": "x", "expires_in": 1' + "0" * 400 + "}",

@@ -142,11 +142,16 @@ def open_layers(
             raise
 
 
-def _identity(project: Project, output: OutputOptions) -> str:
-    """Return what tells a Dockerfile from others, wherever its context is checked out."""
+def path_in_context(project: Project) -> str:
+    """Return where the Dockerfile is, wherever its context is checked out; else, its name."""
     path = Path(project.dockerfile.path).absolute()
     top = project.context.directory.absolute()
-    name = str(path.relative_to(top) if path.is_relative_to(top) else path.name)
+    return str(path.relative_to(top) if path.is_relative_to(top) else path.name)
+
+
+def _identity(project: Project, output: OutputOptions) -> str:
+    """Return what tells a Dockerfile from others."""
+    name = path_in_context(project)
     repositories = [str(first.reference.repository) for first in output.destination[:1]]
     return " ".join([*repositories, name])
 

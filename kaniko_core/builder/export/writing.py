@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,7 @@ from kaniko_core.oci.archive import tar_stream
 from kaniko_core.oci.atomic import replacing
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image
+from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.tarheader import readable
 from kaniko_core.options.exports import Export, ExportKind
 from kaniko_core.progress import Noted, Progress, Warned
@@ -64,6 +66,7 @@ def export(
     *,
     spool: Path,
     progress: Progress,
+    platforms: Sequence[Platform | None] = (),
     epoch: int | None = None,
     stdout: BinaryIO | None = None,
 ) -> None:
@@ -76,6 +79,7 @@ def export(
         images: of one target: one for each platform.
         spool: a directory whose disk has room for all files meanwhile.
         progress: is told what was written, and what could not be had.
+        platforms: which each image was built for; where that is not known, its config says it.
         epoch: the time of all files, in seconds since 1970, if they are not to have their own.
         stdout: takes a tar, if not our own standard output.
 
@@ -88,10 +92,13 @@ def export(
         return
     with open_contents(spool) as contents:
         trees = [merged.merged(image, contents) for image in images]
-        platforms = [str(image.config.platform) for image in images]
+        names = [
+            str(platform or image.config.platform)
+            for image, platform in zip_longest(images, platforms)
+        ]
         contents.ready()
         for item in exports:
-            root = _together(trees, platforms, split=item.split)
+            root = _together(trees, names, split=item.split)
             found = merged.files(root, epoch)
             if item.dest is None:
                 with _writing_to_stream():
