@@ -11,15 +11,12 @@ Source: BuildKit, docs/attestations/attestation-storage.md.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import BinaryIO
 
 from kaniko_core.attestations.statement import Statement
 from kaniko_core.oci.digest import Digest
-from kaniko_core.oci.image import Image, Layer
+from kaniko_core.oci.image import BytesLayer, Image, Layer
 from kaniko_core.oci.index import ABOUT, ImageIndex, Listed, list_images
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import Descriptor, Manifest, MediaType, dump
@@ -31,23 +28,6 @@ _ATTESTATION = "attestation-manifest"
 # So that nothing runs it, or pulls it in the place of an image.
 _NOWHERE = Platform("unknown", "unknown")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class StatementLayer:
-    """A statement as a blob of its manifest; it is stored as it is, and so is its own diff ID."""
-
-    descriptor: Descriptor
-    data: bytes = field(repr=False)
-
-    @property
-    def diff_id(self) -> Digest:
-        """The digest of the blob."""
-        return self.descriptor.digest
-
-    def open(self) -> BinaryIO:
-        """Return the statement as a new stream."""
-        return io.BytesIO(self.data)
 
 
 def attach(
@@ -89,7 +69,7 @@ def _manifest(statements: Sequence[Statement]) -> Image:
     return Image.of(manifest.to_bytes(), raw_config, layers)
 
 
-def _layer(statement: Statement) -> StatementLayer:
+def _layer(statement: Statement) -> BytesLayer:
     raw = statement.raw
     notes = {_PREDICATE_TYPE: statement.kind}
-    return StatementLayer(Descriptor(IN_TOTO, Digest.of(raw), len(raw), notes), raw)
+    return BytesLayer(Descriptor(IN_TOTO, Digest.of(raw), len(raw), notes), raw)

@@ -6,8 +6,9 @@ The raw bytes are kept so that an image that was pulled has the same digest wher
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from io import BytesIO
 from types import MappingProxyType
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -41,6 +42,23 @@ class Layer(Protocol):
         Raises:
             DigestMismatch: from a read, when the bytes are not the descriptor's.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class BytesLayer:
+    """A blob in memory in the place of a layer; it is stored as it is, and its own diff ID."""
+
+    descriptor: Descriptor
+    data: bytes = field(repr=False)
+
+    @property
+    def diff_id(self) -> Digest:
+        """The digest of the blob."""
+        return self.descriptor.digest
+
+    def open(self) -> BinaryIO:
+        """Return the bytes as a new stream."""
+        return BytesIO(self.data)
 
 
 @runtime_checkable
@@ -205,6 +223,7 @@ class ImageStore(Protocol):
 
 
 __all__ = [
+    "BytesLayer",
     "Image",
     "ImageStore",
     "Layer",

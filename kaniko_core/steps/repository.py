@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass, field
-from typing import BinaryIO
-
 from kaniko_core.errors import ContentError
 from kaniko_core.oci.digest import Digest
-from kaniko_core.oci.image import Image
+from kaniko_core.oci.image import BytesLayer, Image
 from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.oci.spec import Descriptor, Manifest, MediaType
 from kaniko_core.registry.client import Registry
@@ -74,7 +70,7 @@ class RepositorySteps:
 
     def write_record(self, name: str, data: bytes) -> None:
         """Push an artifact of one blob, unless it is there."""
-        blob = _Bytes(Descriptor(_RECORD, Digest.of(data), len(data)), data)
+        blob = BytesLayer(Descriptor(_RECORD, Digest.of(data), len(data)), data)
         if self._record(name) == blob.descriptor:
             return
         manifest = Manifest(
@@ -92,18 +88,3 @@ class RepositorySteps:
             return None
         layers = Manifest.parse(found[1]).layers
         return layers[0] if len(layers) == 1 and layers[0].media_type == _RECORD else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Bytes:
-    """A blob in memory, in the place of a layer."""
-
-    descriptor: Descriptor
-    data: bytes = field(repr=False)
-
-    @property
-    def diff_id(self) -> Digest:
-        return self.descriptor.digest
-
-    def open(self) -> BinaryIO:
-        return io.BytesIO(self.data)

@@ -21,6 +21,7 @@ from typing import BinaryIO
 from kaniko_core.builder.export import merged
 from kaniko_core.builder.export.kept import Content, Contents, open_contents
 from kaniko_core.builder.export.local import Lost, write_files
+from kaniko_core.builder.written import check_directory
 from kaniko_core.errors import ContentError, DiskError, UsageError, disk_error, disk_errors
 from kaniko_core.oci.archive import tar_stream
 from kaniko_core.oci.atomic import replacing
@@ -55,7 +56,7 @@ def check(exports: Iterable[Export], stdout: BinaryIO | None = None) -> None:
         if place is None:
             _check_stream(stdout or _standard_output())
         elif export.kind is ExportKind.LOCAL:
-            _check_directory(place, "files")
+            check_directory(place, place)
         else:
             _check_file(place)
 
@@ -222,16 +223,6 @@ def _check_stream(stream: BinaryIO) -> None:
         )
 
 
-def _check_directory(directory: Path, what: str) -> None:
-    with disk_errors(f"write {what} into", directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise DiskError(
-            f"cannot write {what} into {directory}: it is not writable",
-            hint="change its permissions, or name another place",
-        )
-
-
 def _check_file(path: Path) -> None:
     if path.is_dir():
         raise DiskError(
@@ -242,4 +233,4 @@ def _check_file(path: Path) -> None:
         if not os.access(path, os.W_OK):
             raise DiskError(f"cannot write {path}: it is not writable", hint="name another place")
         return
-    _check_directory(path.parent, path.name)
+    check_directory(path.parent, path)

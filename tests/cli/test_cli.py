@@ -44,8 +44,9 @@ from kaniko_core.options import (
 )
 from kaniko_core.progress import Noted
 from kaniko_core.values import Secret, SshAgent, build_arg, key_value, secret, ssh_agent
+from tests.cli.conftest import Ended, Run
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 PROGRAMS = {"kaniko-executor": kaniko_executor.cli.app, "kaniko-warmer": kaniko_warmer.cli.app}
 
 
@@ -81,36 +82,6 @@ class Toys:
     def __post_init__(self) -> None:
         if self.count > 9 and not self.bare:
             raise UsageError("too many", hint="use --bare")
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a program ended."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have variables that stand for flags."""
-    for name in [name for name in os.environ if name.startswith("KANIKO_")]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture
-def ended(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run an app to its end."""
-
-    def to_the_end(app: typer.Typer, *argv: str, name: str = "toy") -> Ended:
-        status = run(app, argv, name=name)
-        return Ended(status, *capsys.readouterr())
-
-    return to_the_end
 
 
 def toy(command: Callable[[Toys], object], **seam: Any) -> typer.Typer:
