@@ -54,7 +54,8 @@ ROOTS = (
     # Imported by names that are computed, or by compiled code.
     *("_strptime", "rich._unicode_data.*", "_cffi_backend"),
     *("encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.utf_8"),
-    *("encodings.cp437", "encodings.raw_unicode_escape", "encodings.unicode_escape"),
+    *("encodings.utf_16_le", "encodings.cp437"),
+    *("encodings.raw_unicode_escape", "encodings.unicode_escape"),
 )
 # What optional features of libraries would bring along, and nothing that our programs use.
 NEVER = (

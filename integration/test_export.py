@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import tarfile
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -170,7 +171,7 @@ def test_terminal_gets_no_tar(build: Build, tmp_path: Path) -> None:
     controller, terminal = os.openpty()
     process = subprocess.Popen(
         [
-            *("python", "-m", "kaniko_executor", f"--context={build.context}", "-o", "-"),
+            *(sys.executable, "-m", "kaniko_executor", f"--context={build.context}", "-o", "-"),
             f"--kaniko-dir={tmp_path / 'kaniko'}",
         ],
         stdout=terminal,

@@ -126,9 +126,13 @@ class Session:
         return self.refused(self._whole(reply, request, LARGEST_BODY), request)
 
     def retrying(self, action: Callable[[], T]) -> T:
-        """Do *action* again while it fails with temporary errors, with growing pauses."""
+        """Do *action* again while it fails with temporary errors, with growing pauses.
+
+        Raise at once when the session is stopped: what begins then would be waited for.
+        """
         failures = 0
         while True:
+            self.go_on()
             try:
                 return action()
             except RegistryError as error:

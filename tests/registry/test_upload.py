@@ -472,3 +472,12 @@ def test_names_reach_oras_as_docker_means_them(tmp_path: Path) -> None:
         "localhost/a": "localhost/v2/a/manifests/latest",
         "a.b.c/d.e/f:1": "a.b.c/v2/d.e/f/manifests/1",
     }
+
+
+def test_nothing_new_begins_after_the_end(server: RegistryServer, push: Registry) -> None:
+    """A registry that says nothing would be waited for."""
+    push.cancel()
+    before = len(server.requests)
+    with pytest.raises(RegistryError, match="cancelled"):
+        push.upload(Repository(server.address, "app"), layer({"a": b"b"}))
+    assert not [seen for seen in server.requests[before:] if "/blobs/" in seen.path]
