@@ -7,8 +7,8 @@ import os
 import signal
 import stat
 import subprocess
-import tarfile
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
