@@ -143,7 +143,7 @@ def test_builders_that_make_the_same_at_once_do_not_disturb_each_other(
     make_rebuild: MakeRebuild, place: Place, busybox: str, tmp_path: Path
 ) -> None:
     rebuild = make_rebuild(place)
-    text = f"FROM {busybox}\nRUN echo same > /same\n{_UNIQUE}\nCOPY f /f\n"
+    text = f"FROM {busybox}\nRUN echo same > /same\nRUN echo more > /more\nCOPY f /f\n"
     rebuild.fill({"Dockerfile": text, **_F})
     running, names = [], []
     for number in range(4):
