@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import subprocess
 import sys
@@ -338,6 +339,8 @@ def test_a_collector_that_does_not_answer_holds_nobody_up(
 
 @pytest.mark.usefixtures("endpoint")
 def test_logging_is_left_as_it_was(variables: Mapping[str, str]) -> None:
+    # Loaded before: urllib3 gives its own logger a handler when it is first imported.
+    importlib.import_module("urllib3")
     names = ("opentelemetry", "urllib3", "")
     before = [
         (logging.getLogger(name).propagate, list(logging.getLogger(name).handlers))
