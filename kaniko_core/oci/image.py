@@ -46,7 +46,7 @@ class Layer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BytesLayer:
-    """A blob in memory in the place of a layer; it is stored as it is, and its own diff ID."""
+    """A blob in memory, such as a config; it is stored as it is, and its own diff ID."""
 
     descriptor: Descriptor
     data: bytes = field(repr=False)

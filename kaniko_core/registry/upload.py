@@ -15,13 +15,11 @@ import re
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
-from io import BytesIO
-from typing import BinaryIO
+from dataclasses import dataclass
 
 from kaniko_core.errors import RegistryError, TagImmutable
 from kaniko_core.oci.digest import Digest
-from kaniko_core.oci.image import Image
+from kaniko_core.oci.image import BytesLayer, Image
 from kaniko_core.oci.index import ImageIndex
 from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.oci.spec import Descriptor
@@ -41,15 +39,6 @@ _IMMUTABLE = re.compile(rb"immutab|cannot be overwritten", re.IGNORECASE)
 _CHANGE_HINT = (
     "push under another tag; --push-ignore-immutable-tag-errors leaves it as it is, and succeeds"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Config:
-    descriptor: Descriptor
-    data: bytes = field(repr=False)
-
-    def open(self) -> BinaryIO:
-        return BytesIO(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,4 +173,4 @@ class Uploads:
 
 
 def _blobs(image: Image) -> tuple[Blob, ...]:
-    return (*image.layers, _Config(image.manifest.config, image.raw_config))
+    return (*image.layers, BytesLayer(image.manifest.config, image.raw_config))

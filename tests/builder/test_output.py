@@ -28,7 +28,7 @@ from kaniko_core.registry.auth import Lookup
 from kaniko_core.registry.client import Registry
 from kaniko_core.registry.pacing import Pacing
 from kaniko_core.steps.step import LostLayer
-from tests.registry_server import Answer, RegistryServer, running_registry
+from tests.registry_server import Answer, RegistryServer
 from tests.samples import AMD64, BytesLayer, image, layer, noise
 
 ARM64 = Platform("linux", "arm64")
@@ -48,25 +48,6 @@ class Nobody:
 
     def look_up(self, repository: Repository) -> Lookup:
         return Lookup(None, ())
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[RegistryServer]:
-    with running_registry() as started:
-        yield started
-
-
-@pytest.fixture
-def other() -> Iterator[RegistryServer]:
-    with running_registry("127.0.0.2") as started:
-        yield started
 
 
 @pytest.fixture
@@ -209,18 +190,18 @@ def test_two_targets_of_one_tag_do_not_fit_into_a_layout(opened: Opened, tmp_pat
 
 
 def test_bytes_go_to_a_registry_once_and_are_mounted_in_the_rest(
-    server: RegistryServer, other: RegistryServer, opened: Opened
+    server: RegistryServer, other_server: RegistryServer, opened: Opened
 ) -> None:
     names = [f"{server.address}/{name}" for name in ("one", "two", "three")]
     built = image(BIG)
-    with opened(*names, f"{other.address}/far") as delivery:
+    with opened(*names, f"{other_server.address}/far") as delivery:
         delivery.offer(built.layers[0])
         result = delivery.deliver(only(built))
     for repository in ("one", "two", "three"):
         assert manifest(server, repository, "latest") == built.raw_manifest
-    assert manifest(other, "far", "latest") == built.raw_manifest
+    assert manifest(other_server, "far", "latest") == built.raw_manifest
     # The layer and the config, once for each registry.
-    assert len(sent(server)) == len(sent(other)) == 2
+    assert len(sent(server)) == len(sent(other_server)) == 2
     assert mounted(server) == 4
     assert len(result.references) == 4
 
@@ -237,17 +218,19 @@ def test_blobs_of_the_base_are_mounted_from_where_they_are(
 
 
 def test_failure_names_its_destination_and_the_others_are_served(
-    server: RegistryServer, other: RegistryServer, opened: Opened
+    server: RegistryServer, other_server: RegistryServer, opened: Opened
 ) -> None:
     server.misbehave(Answer(400, code="MANIFEST_INVALID"), path="/bad/manifests/", times=None)
     with (
         pytest.raises(RegistryError, match="MANIFEST_INVALID") as caught,
-        opened(f"{server.address}/bad:1", f"{server.address}/good", f"{other.address}/far") as out,
+        opened(
+            f"{server.address}/bad:1", f"{server.address}/good", f"{other_server.address}/far"
+        ) as out,
     ):
         out.deliver(only(image()))
     assert caught.value.__notes__ == [f"while pushing {server.address}/bad:1"]
     assert "latest" in server.manifests["good"]
-    assert "latest" in other.manifests["far"]
+    assert "latest" in other_server.manifests["far"]
 
 
 def test_repository_that_takes_no_layers_does_not_keep_others_from_theirs(
@@ -288,7 +271,7 @@ def test_nothing_is_reported_where_a_destination_fails(
 
 
 def test_lost_layer_comes_before_other_failures(
-    server: RegistryServer, other: RegistryServer, opened: Opened
+    server: RegistryServer, other_server: RegistryServer, opened: Opened
 ) -> None:
     """The build starts over without it, and may end well."""
 
@@ -298,7 +281,7 @@ def test_lost_layer_comes_before_other_failures(
     bad = BytesLayer(BIG.descriptor, BIG.diff_id, BIG.data, lost)  # type: ignore[arg-type]
     server.misbehave(Answer(400, code="UNKNOWN_TROUBLE"), path="/blobs/", times=None)
     with opened(
-        f"{server.address}/app", f"{other.address}/app", skip_push_permission_check=True
+        f"{server.address}/app", f"{other_server.address}/app", skip_push_permission_check=True
     ) as delivery:
         with pytest.raises(LostLayer):
             delivery.deliver(only(image(bad)))
@@ -309,9 +292,9 @@ def test_lost_layer_comes_before_other_failures(
 
 
 def test_image_can_be_looked_for_where_its_layers_went(
-    server: RegistryServer, other: RegistryServer, opened: Opened
+    server: RegistryServer, other_server: RegistryServer, opened: Opened
 ) -> None:
-    names = f"{server.address}/one", f"{server.address}/two", f"{other.address}/three"
+    names = f"{server.address}/one", f"{server.address}/two", f"{other_server.address}/three"
     with opened(*names) as delivery:
         assert delivery.homes(BIG) == ()
         delivery.offer(BIG)
@@ -321,7 +304,7 @@ def test_image_can_be_looked_for_where_its_layers_went(
 
 
 def test_layers_are_read_for_other_registries_and_for_files_only(
-    server: RegistryServer, other: RegistryServer, opened: Opened, tmp_path: Path
+    server: RegistryServer, other_server: RegistryServer, opened: Opened, tmp_path: Path
 ) -> None:
     base = Repository(server.address, "base")
 
@@ -329,9 +312,9 @@ def test_layers_are_read_for_other_registries_and_for_files_only(
         with opened(*names, skip_push_permission_check=True, **given) as delivery:
             return delivery.readers_of(base)
 
-    here, far = f"{server.address}/app", f"{other.address}/app"
+    here, far = f"{server.address}/app", f"{other_server.address}/app"
     assert readers(here) == 0
-    assert readers(here, far, f"{other.address}/more") == 1
+    assert readers(here, far, f"{other_server.address}/more") == 1
     assert readers(no_push=True, tar_path=tmp_path / "image.tar") == 1
     assert readers(no_push=True) == 0
     layout = tmp_path / "layout"

@@ -13,7 +13,6 @@ from kaniko_core.progress import Progress, silent
 from kaniko_core.registry.auth import Credentials, Lookup
 from kaniko_core.registry.client import Registry
 from kaniko_core.registry.pacing import Pacing
-from tests.registry_server import RegistryServer, running_registry
 
 
 class FixedKeychain:
@@ -32,23 +31,8 @@ MakeRegistry = Callable[..., Registry]
 
 
 @pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def server() -> Iterator[RegistryServer]:
-    with running_registry() as started:
-        yield started
-
-
-@pytest.fixture
-def other_server() -> Iterator[RegistryServer]:
-    """Another host."""
-    with running_registry("127.0.0.2") as started:
-        yield started
+def _nothing_between(no_proxy: None) -> None:
+    """Every test here speaks to this machine, be it to a registry or not."""
 
 
 @pytest.fixture

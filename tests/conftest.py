@@ -1,0 +1,31 @@
+"""What tests of several parts need: registries in this process, and no proxy before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.registry_server import RegistryServer, running_registry
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing of the environment stand between us and this machine."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def server(no_proxy: None) -> Iterator[RegistryServer]:
+    """A registry that can misbehave."""
+    with running_registry() as started:
+        yield started
+
+
+@pytest.fixture
+def other_server(no_proxy: None) -> Iterator[RegistryServer]:
+    """Another host."""
+    with running_registry("127.0.0.2") as started:
+        yield started
