@@ -6,6 +6,8 @@
     ssh://user@host/path   user@host:path   git://host/path
     github.com/owner/name                     for contexts only: ADD takes it for a file
 
+and what Go kaniko adds to it for contexts, see :func:`parse_git_context`.
+
 Source: docs.docker.com/build/concepts/context, "URL fragments" and "URL queries"; BuildKit v0.32
 decides what they leave open.
 """
@@ -31,6 +33,8 @@ _SCP = re.compile(
 _GITHUB = "github.com/"
 _SUFFIX = ".git"
 _TAGS, _BRANCHES = "refs/tags/", "refs/heads/"
+# What GIT_PULL_METHOD may say.
+_PULL_METHODS = frozenset({"http", "https", "git"})
 _FLAGS = frozenset({"keep-git-dir", "submodules", "fetch-by-commit"})
 _KEYS = _FLAGS | {"ref", "tag", "branch", "subdir", "checksum", "commit", "mtime"}
 _TIMES = frozenset({"checkout", "commit"})
@@ -52,6 +56,8 @@ class GitReference:
         mtime: ``checkout`` or ``commit``; or empty.
         fetch_by_commit: whether *checksum* is fetched even if *ref* has moved on.
         looks_local: whether it could as well name a file: ADD takes it for one.
+        either_protocol: whether *remote* is a ``git://`` of Go kaniko with a port, where either
+            https or git's own protocol is spoken: asking the server tells.
     """
 
     remote: str
@@ -63,6 +69,7 @@ class GitReference:
     mtime: str = ""
     fetch_by_commit: bool = False
     looks_local: bool = False
+    either_protocol: bool = False
 
     @property
     def name(self) -> str:
@@ -75,9 +82,9 @@ class GitReference:
         url = self.url
         if url is None:
             return self.remote
-        if url.scheme in ("http", "https"):
+        if url.scheme != "ssh" or url.user is None:
             return str(url.anonymous)
-        return str(url if url.user is None else replace(url, user=(url.user[0], None)))
+        return str(replace(url, user=(url.user[0], None)))
 
     @property
     def url(self) -> Url | None:
@@ -105,6 +112,61 @@ def parse_git_reference(text: str) -> GitReference | None:
         return None
     reference, fields = found
     return _with_query(reference, fields)
+
+
+def parse_git_context(text: str, pull_method: str = "") -> GitReference | None:
+    """Read *text* as ``--context`` has it; return None where it names no git repository.
+
+    A commit may follow the reference, as in ``#refs/heads/main#0123…``, also before ``:directory``.
+    ``git://`` means https, as with Go kaniko, because hardly any server speaks git's own protocol.
+
+    Args:
+        text: what the user typed.
+        pull_method: the value of GIT_PULL_METHOD: what is spoken instead of https.
+
+    Raises:
+        UsageError: it names a repository, but what it says about it is wrong.
+    """
+    address, _, fragment = text.partition("#")
+    ref, _, behind = fragment.partition("#")
+    commit, colon, directory = behind.partition(":")
+    reference = parse_git_reference(f"{address}#{ref}{colon}{directory}" if fragment else address)
+    if reference is None:
+        return None
+    if commit:
+        reference = _at_commit(reference, commit.lower())
+    return _pulled(reference, pull_method)
+
+
+def _at_commit(reference: GitReference, commit: str) -> GitReference:
+    if not is_commit(commit):
+        raise UsageError(
+            f'"{commit}" is no commit, in {reference.name}#{reference.ref}#{commit}',
+            hint="behind the second # there are all digits of its hash",
+        )
+    if not commit.startswith(reference.checksum.lower()):
+        raise _conflict("commit", reference.checksum, commit)
+    return replace(reference, checksum=commit, fetch_by_commit=True)
+
+
+def _pulled(reference: GitReference, method: str) -> GitReference:
+    url = reference.url
+    if url is None or url.scheme != "git":
+        return reference
+    if method and method not in _PULL_METHODS:
+        raise UsageError(
+            f"GIT_PULL_METHOD={method} is no way to reach {reference.name}",
+            hint="it is http, https or git",
+        )
+    if method == "git":
+        return reference
+    if not method and url.host != _bracketed(url.host_name):
+        return replace(reference, either_protocol=True)
+    return replace(reference, remote=str(replace(url, scheme=method or "https")))
+
+
+def _bracketed(host_name: str) -> str:
+    return f"[{host_name}]" if ":" in host_name else host_name
 
 
 def _is_url(text: str) -> bool:

@@ -17,17 +17,19 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from kaniko_core.addresses.url import scheme_of
-from kaniko_core.context.ignore import IgnorePatterns, read_ignore_file
+from kaniko_core.context.ignore import IgnorePatterns
+from kaniko_core.context.leaving import IGNORE_FILE, read_patterns
 from kaniko_core.errors import ContextError, UsageError, reason_of
 
 _LOCAL = "dir"
-_IGNORE_FILE = ".dockerignore"
 _STDIN = "-"
 _USUAL_NAME = "Dockerfile"
 # Docker takes this for the usual name, where there is no other.
 _LOWER_NAME = "dockerfile"
 # Bytes; whoever names a disk image by mistake should hear of it before it fills the memory.
 _LARGEST_DOCKERFILE = 16 << 20
+# How many names a hint lists.
+_SHOWN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,10 @@ class DockerfileSource:
 def open_context(
     location: str, sub_path: str = "", dockerfile: str | DockerfileSource = _USUAL_NAME
 ) -> tuple[BuildContext, DockerfileSource]:
-    """Find the context at *location*, and the Dockerfile that builds from it.
+    """Find the context in the directory *location*, and the Dockerfile that builds from it.
 
     Args:
-        location: a directory, or a URL: of those, ``dir://`` only.
+        location: a directory, with or without ``dir://``.
         sub_path: a directory below it, which becomes the context.
         dockerfile: a path from the current directory, or else from the context; ``-`` for
             stdin; or the Dockerfile itself, where the caller has fetched it.
@@ -60,9 +62,11 @@ def open_context(
     Raises:
         ContextError: there is no such directory or file, it cannot be read, or a pattern of
             its .dockerignore is none.
-        UsageError: contexts of this kind are not supported, or *sub_path* leaves the directory.
+        UsageError: *sub_path* leaves the directory.
     """
-    directory = _directory(location, sub_path)
+    directory = Path(location.removeprefix(f"{_LOCAL}://")) / below(sub_path)
+    hint = "name the directory that COPY takes files from with --context"
+    _existing(directory, "the build context", hint)
     if isinstance(dockerfile, DockerfileSource):
         return open_directory(directory), dockerfile
     source = locate_dockerfile(dockerfile, directory)
@@ -103,6 +107,25 @@ def locate_dockerfile(name: str, context: Path) -> DockerfileSource:
         ContextError: it is in neither place, or cannot be read.
         UsageError: *name* is a URL.
     """
+    for spelling in spellings(name):
+        if (here := outside_dockerfile(spelling)) is not None:
+            return here
+        data = _read(context / spelling, "the Dockerfile")
+        if data is not None:
+            return DockerfileSource(str(context / spelling), data)
+    raise ContextError(
+        f"there is no Dockerfile {name}, neither in the current directory nor in {context}",
+        hint=missing_hint(name, context),
+    )
+
+
+def outside_dockerfile(name: str) -> DockerfileSource | None:
+    """Read the Dockerfile *name* where it is on stdin, or is found from the current directory.
+
+    Raises:
+        ContextError: it cannot be read.
+        UsageError: *name* is a URL.
+    """
     if name == _STDIN:
         return DockerfileSource("stdin", _from_stdin())
     if scheme := scheme_of(name):
@@ -110,14 +133,16 @@ def locate_dockerfile(name: str, context: Path) -> DockerfileSource:
             f"cannot read the Dockerfile {name}: {scheme}:// is not supported",
             hint="download it first, and name the file with --dockerfile",
         )
-    for path in _candidates(name, context):
-        data = _read(path, "the Dockerfile")
-        if data is not None:
-            return DockerfileSource(str(path), data)
-    raise ContextError(
-        f"there is no Dockerfile {name}, neither in the current directory nor in {context}",
-        hint=_similar(name, context),
-    )
+    data = _read(Path(name), "the Dockerfile")
+    return None if data is None else DockerfileSource(str(Path(name)), data)
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """Return *name* as it may be spelled on disk: the usual one may be in lower case."""
+    path = PurePosixPath(name)
+    if path.name != _USUAL_NAME:
+        return (name,)
+    return (name, str(path.with_name(_LOWER_NAME)))
 
 
 def read_dockerfile(path: Path, name: str) -> DockerfileSource:
@@ -132,13 +157,6 @@ def read_dockerfile(path: Path, name: str) -> DockerfileSource:
     return DockerfileSource(name, data)
 
 
-def _candidates(name: str, context: Path) -> tuple[Path, ...]:
-    found = (Path(name), context / name)
-    if Path(name).name != _USUAL_NAME:
-        return found
-    return (*found, *(path.with_name(_LOWER_NAME) for path in found))
-
-
 def _from_stdin() -> bytes:
     if sys.stdin is None:
         raise ContextError(
@@ -151,24 +169,19 @@ def _from_stdin() -> bytes:
         raise ContextError(f"cannot read the Dockerfile from stdin: {reason_of(error)}") from error
 
 
-def _directory(location: str, sub_path: str) -> Path:
-    scheme = scheme_of(location)
-    if scheme not in (None, _LOCAL):
-        raise UsageError(
-            f"cannot use the build context {location}: {scheme}:// is not supported yet",
-            hint="fetch it into a directory first, and name that with --context",
-        )
-    root = Path(location.removeprefix(f"{_LOCAL}://"))
-    below = PurePosixPath(sub_path.lstrip("/"))
-    if ".." in below.parts:
+def below(sub_path: str) -> PurePosixPath:
+    """Return what ``--context-sub-path`` says, relative to the context.
+
+    Raises:
+        UsageError: it leaves the context.
+    """
+    relative = PurePosixPath(sub_path.lstrip("/"))
+    if ".." in relative.parts:
         raise UsageError(
             f"--context-sub-path {sub_path} does not stay in the build context",
             hint="write it relative to --context, without ..",
         )
-    directory = root / below
-    hint = "name the directory that COPY takes files from with --context"
-    _existing(directory, "the build context", hint)
-    return directory
+    return relative
 
 
 def _existing(directory: Path, what: str, hint: str) -> None:
@@ -184,32 +197,15 @@ def _existing(directory: Path, what: str, hint: str) -> None:
 
 
 def _ignore_patterns(dockerfile: Path | None, directory: Path) -> IgnorePatterns:
-    paths = [directory / _IGNORE_FILE]
+    paths = [directory / IGNORE_FILE]
     if dockerfile is not None:
-        paths.insert(0, dockerfile.with_name(dockerfile.name + _IGNORE_FILE))
+        paths.insert(0, dockerfile.with_name(dockerfile.name + IGNORE_FILE))
     for path in paths:
         data = _read(path, "the patterns in")
         if data is None:
             continue
-        text = data.decode("utf-8", "surrogateescape")
-        try:
-            return IgnorePatterns(read_ignore_file(text))
-        except UsageError:
-            raise _wrong_pattern(path, text) from None
+        return read_patterns(data, str(path))
     return IgnorePatterns()
-
-
-def _wrong_pattern(path: Path, text: str) -> ContextError:
-    """Return the error for the first line of *text* that is no pattern: it is known there is one.
-
-    Each line means the same on its own, so that the lines need not be kept with the patterns.
-    """
-    for number, line in enumerate(text.split("\n"), 1):
-        try:
-            IgnorePatterns(read_ignore_file(line))
-        except UsageError as error:
-            return ContextError(f"{path}:{number}: {error}", hint=error.hint)
-    raise AssertionError(f"no line of {path} is wrong, but the whole is")
 
 
 def _read(path: Path, what: str) -> bytes | None:
@@ -239,13 +235,19 @@ def _unreadable(what: str, path: Path, error: OSError | ValueError) -> ContextEr
     )
 
 
-def _similar(name: str, context: Path) -> str:
+def missing_hint(name: str, context: Path) -> str:
+    """Return what to do where *context* has no Dockerfile *name*: what it has instead."""
     directory = (context / name).parent
     try:
-        names = [path.name for path in directory.iterdir()]
+        names = sorted(path.name for path in directory.iterdir())
+        only = directory / names[0] if len(names) == 1 else None
+        nested = only is not None and not only.is_symlink() and (only / _USUAL_NAME).exists()
     except OSError:
-        names = []
+        return "name it with --dockerfile, or the directory that holds it with --context"
     close = difflib.get_close_matches(PurePosixPath(name).name, names, 1)
     if close:
         return f"there is {directory / close[0]}; name it with --dockerfile"
-    return "name it with --dockerfile, or the directory that holds it with --context"
+    if nested:
+        return f"it is in {names[0]}: say so with --context-sub-path={names[0]}"
+    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    return f"it has {shown or 'no files'}; name the Dockerfile with --dockerfile"

@@ -3,7 +3,8 @@
     base=docker-image://debian:12            an image, in the place of a stage or an image
     base=oci-layout://./images:v1            an image in an OCI layout; also ``@sha256:…``
     code=https://example.com/code.git#main   a git repository
-    data=https://example.com/data.tar.gz     what is behind a URL
+    data=https://example.com/data.tar.gz     an archive behind a URL; also s3://, gs:// and az://
+    more=tar://more.tar.zst                  an archive here; tar://stdin comes from stdin
     docs=../docs                             a directory, from the current one
 
 A name stands in for stages and for images: ``alpine``, ``alpine:latest`` and
@@ -19,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from kaniko_core.addresses.archives import ArchiveAddress, parse_archive
 from kaniko_core.addresses.git import GitReference, parse_git_reference
-from kaniko_core.addresses.url import is_http_address, scheme_of
+from kaniko_core.addresses.url import scheme_of
 from kaniko_core.errors import UsageError
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.platform import Platform
@@ -31,7 +33,8 @@ _LAYOUT = "oci-layout://"
 _DIRECTORY = "dir://"
 _TARGET = "target:"
 _KINDS = (
-    "it is a directory, a git or https:// address, docker-image://IMAGE or oci-layout://DIRECTORY"
+    "it is a directory, tar://FILE, a git, https://, s3://, gs:// or az:// address, "
+    "docker-image://IMAGE or oci-layout://DIRECTORY"
 )
 
 
@@ -66,9 +69,9 @@ class GitContext:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveContext:
-    """What an ``http://`` or ``https://`` address serves."""
+    """An archive: a file, standard input, an object in a bucket, or what a URL serves."""
 
-    url: str
+    address: ArchiveAddress
 
 
 NamedContext = LocalContext | ImageContext | LayoutContext | GitContext | ArchiveContext
@@ -102,6 +105,15 @@ class NamedContexts:
             return None
         return self._contexts.get((key, platform)) or self._contexts.get((key, None))
 
+    @property
+    def repositories(self) -> tuple[GitReference, ...]:
+        """The git repositories among them, in their order."""
+        found = self._contexts.values()
+        return tuple(item.reference for item in found if isinstance(item, GitContext))
+
+    def __contains__(self, context: object) -> bool:
+        return context in self._contexts.values()
+
     def __bool__(self) -> bool:
         return bool(self._contexts)
 
@@ -121,8 +133,8 @@ def parse_named(name: str, value: str) -> NamedContext:
 def _parsed_value(value: str) -> NamedContext:
     if (repository := parse_git_reference(value)) is not None:
         return GitContext(repository)
-    if is_http_address(value.lower()):
-        return ArchiveContext(value)
+    if (archive := parse_archive(value)) is not None:
+        return ArchiveContext(archive)
     if value.startswith(_IMAGE):
         name = value.removeprefix(_IMAGE)
         return ImageContext(None if name == SCRATCH else Reference.parse(name).with_default_tag)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kaniko_core.addresses.git import GitReference, parse_git_reference
+from kaniko_core.addresses.git import GitReference, parse_git_context, parse_git_reference
 from kaniko_core.errors import UsageError
 from tests.conformance import cases
 
@@ -203,3 +203,65 @@ def test_names_for_people_hold_no_password() -> None:
     assert parsed("https://u:secret@h/x.git?ref=v1#v1").name == "https://h/x.git"
     assert parsed("ssh://git:secret@h/x.git").name == "ssh://git@h/x.git"
     assert parsed("git@h:x.git").name == "git@h:x.git"
+
+
+_COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("git://host/x", GitReference("https://host/x")),
+        ("git://host/x.git#main:d", GitReference("https://host/x.git", "main", subdirectory="d")),
+        ("git://me:pw@host/x", GitReference("https://me:pw@host/x")),
+        ("git://[::1]/x", GitReference("https://[::1]/x")),
+        ("git://host:1/x#v1", GitReference("git://host:1/x", "v1", either_protocol=True)),
+        ("git://[::1]:1/x", GitReference("git://[::1]:1/x", either_protocol=True)),
+        ("git@host:x#v1", GitReference("git@host:x", "v1")),
+        (
+            f"git://host/x#refs/heads/a/b#{_COMMIT.upper()}:d/e",
+            GitReference("https://host/x", "refs/heads/a/b", _COMMIT, "d/e", fetch_by_commit=True),
+        ),
+        (
+            f"https://host/x.git#a#{_COMMIT}",
+            GitReference("https://host/x.git", "a", _COMMIT, fetch_by_commit=True),
+        ),
+        (
+            f"git@host:x##{_COMMIT}",
+            GitReference("git@host:x", "", _COMMIT, fetch_by_commit=True),
+        ),
+        ("git://host/x#main#", GitReference("https://host/x", "main")),
+        ("git://host/x#refs/pull/7/head", GitReference("https://host/x", "refs/pull/7/head")),
+        ("github.com/o/n", GitReference("github.com/o/n", looks_local=True)),
+        ("https://host/x.tar.gz", None),
+        ("./git://host/x", None),
+        ("dir", None),
+    ],
+)
+def test_contexts(text: str, expected: GitReference | None) -> None:
+    assert parse_git_context(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "remote"),
+    [("http", "http://host:1/x"), ("https", "https://host:1/x"), ("git", "git://host:1/x")],
+)
+def test_pull_method_settles_the_protocol(method: str, remote: str) -> None:
+    assert parse_git_context("git://host:1/x", method) == GitReference(remote)
+    assert parse_git_context("ssh://host/x", method) == GitReference("ssh://host/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "said"),
+    [
+        ("git://me:geheim@host/x", "ftp", "GIT_PULL_METHOD=ftp is no way to reach git://host/x"),
+        ("git://host/x#main#0123", "", '"0123" is no commit'),
+        (f"git://host/x#main#{_COMMIT}#x", "", "is no commit"),
+        (f"git://host/x?commit=ff#main#{_COMMIT}", "", "two values for its commit"),
+    ],
+)
+def test_wrong_contexts(text: str, method: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_git_context(text, method)
+
+    assert said in str(caught.value)

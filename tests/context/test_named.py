@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kaniko_core.addresses.archives import WebFile
 from kaniko_core.addresses.git import parse_git_reference
 from kaniko_core.context.named import (
     ArchiveContext,
@@ -45,8 +46,8 @@ def image(name: str) -> ImageContext:
         ("oci-layout:///srv/images:v1", LayoutContext(Path("/srv/images"), "v1")),
         (f"oci-layout://./images@{DIGEST}", LayoutContext(Path("./images"), DIGEST)),
         (f"oci-layout://images:v1@{DIGEST}", LayoutContext(Path("images"), DIGEST)),
-        ("https://example.com/a.tar.gz", ArchiveContext("https://example.com/a.tar.gz")),
-        ("HTTP://example.com/a", ArchiveContext("HTTP://example.com/a")),
+        ("https://example.com/a.tar.gz", ArchiveContext(WebFile("https://example.com/a.tar.gz"))),
+        ("HTTP://example.com/a", ArchiveContext(WebFile("HTTP://example.com/a"))),
     ],
 )
 def test_value_says_of_which_kind_it_is(value: str, expected: NamedContext) -> None:
@@ -84,7 +85,9 @@ def test_other_addresses_are_none_of_git(address: str) -> None:
     ("value", "complaint"),
     [
         ("target:base", "target of docker buildx bake"),
-        ("s3://bucket/x", "s3:// is not supported"),
+        ("ftp://host/x", "ftp:// is not supported"),
+        ("s3:///x", "names no bucket"),
+        ("tar://", "names no file"),
         ("docker-image://UP/CASE", "is not an image name"),
         ("oci-layout://", "is not an image in an OCI layout"),
         ("oci-layout://images:", "is not an image in an OCI layout"),

@@ -1,0 +1,131 @@
+"""A context that was fetched: whoever wrote it is not believed.
+
+A link in it may lead anywhere. COPY never follows one out of the context; here, where the
+Dockerfile and its patterns are read and the directory of ``--context-sub-path`` is found, one
+that leads out is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from pathlib import Path
+
+from kaniko_core.context import (
+    BuildContext,
+    DockerfileSource,
+    below,
+    missing_hint,
+    read_dockerfile,
+    spellings,
+)
+from kaniko_core.context.ignore import IgnorePatterns
+from kaniko_core.context.leaving import IGNORE_FILE, IgnoreFiles, read_patterns
+from kaniko_core.errors import ContextError, reason_of
+
+_LARGEST_PATTERNS = 16 << 20  # bytes
+
+
+def ignore_files(
+    dockerfile: str, sub_path: str = "", outside: DockerfileSource | None = None
+) -> IgnoreFiles:
+    """Return where the patterns of a context come from that is fetched now.
+
+    Args:
+        dockerfile: what the user named; or a URL, or ``-``.
+        sub_path: of ``--context-sub-path``.
+        outside: the Dockerfile, where it is not one of the context's: patterns that lie beside
+            it come before those of the context.
+
+    Raises:
+        ContextError: the patterns beside it cannot be read, or one of them is none.
+        UsageError: *sub_path* leaves the context.
+    """
+    top = str(below(sub_path)) if sub_path else ""
+    if outside is None:
+        return IgnoreFiles.of(posixpath.normpath(dockerfile.lstrip("/")), top)
+    beside = Path(outside.path + IGNORE_FILE)
+    known = None
+    try:
+        if beside.is_file():
+            known = read_patterns(beside.read_bytes(), str(beside))
+    except (OSError, ValueError) as error:
+        raise ContextError(f"cannot read the patterns in {beside}: {reason_of(error)}") from error
+    return IgnoreFiles.of(None, top, known)
+
+
+def open_fetched(
+    root: Path,
+    name: str,
+    leaving: IgnoreFiles,
+    dockerfile: str | DockerfileSource,
+) -> tuple[BuildContext, DockerfileSource]:
+    """Return the context that was fetched to *root*, and its Dockerfile.
+
+    Args:
+        root: what was fetched.
+        name: what messages call it.
+        leaving: where its patterns come from, and which directory of it is the context.
+        dockerfile: its name in the context, or itself where it is not one of the context's.
+
+    Raises:
+        ContextError: there is no such directory or Dockerfile, it leads out of *root*, or a
+            pattern is none.
+    """
+    directory = _inside(root, leaving.top, name) if leaving.top else root
+    if directory is None or not directory.is_dir():
+        there = ", ".join(sorted(item.name for item in root.iterdir())[:8]) or "no files"
+        raise ContextError(
+            f"{name} has no directory {leaving.top}",
+            hint=f"it has {there}; check --context-sub-path",
+        )
+    context = BuildContext(directory, _patterns(root, name, leaving))
+    if isinstance(dockerfile, DockerfileSource):
+        return context, dockerfile
+    return context, _dockerfile(directory, dockerfile.lstrip("/"), name)
+
+
+def _patterns(root: Path, name: str, leaving: IgnoreFiles) -> IgnorePatterns:
+    if leaving.known is not None:
+        return leaving.known
+    for candidate in leaving.names:
+        path = _inside(root, candidate, name)
+        if path is None or not path.is_file():
+            continue
+        try:
+            with path.open("rb") as file:
+                data = file.read(_LARGEST_PATTERNS)
+        except OSError as error:
+            raise ContextError(f"cannot read {candidate} of {name}: {reason_of(error)}") from error
+        return read_patterns(data, candidate)
+    return IgnorePatterns()
+
+
+def _dockerfile(directory: Path, wanted: str, name: str) -> DockerfileSource:
+    for spelling in spellings(wanted):
+        path = _inside(directory, spelling, name)
+        if path is not None and path.is_file():
+            return read_dockerfile(path, posixpath.normpath(spelling))
+    raise ContextError(
+        f"there is no Dockerfile {wanted} in {name}",
+        hint=missing_hint(wanted, directory).replace(f"{directory}/", ""),
+    )
+
+
+def _inside(root: Path, relative: str, name: str) -> Path | None:
+    """Return where *relative* leads below *root*; None where nothing is there.
+
+    Raises:
+        ContextError: a link leads out of *root*.
+    """
+    top = os.path.realpath(root)
+    try:
+        found = os.path.realpath(os.path.join(top, relative), strict=True)  # noqa: PTH118
+    except (OSError, ValueError):
+        return None
+    if found != top and not found.startswith(f"{top}/"):
+        raise ContextError(
+            f"{relative} of {name} leads out of the context",
+            hint="it is a symbolic link, or in a directory that is one; put the file itself there",
+        )
+    return Path(found)
