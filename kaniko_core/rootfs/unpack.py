@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from errno import EBUSY, EISDIR, EPERM
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from kaniko_core.errors import ContentError, DiskError, disk_error, disk_errors
 from kaniko_core.oci.entry import Entry, Kind
@@ -26,6 +26,7 @@ from kaniko_core.oci.tarheader import readable
 from kaniko_core.oci.tarreader import TarReader
 from kaniko_core.rootfs.beneath import Beneath, Found, Whiteouts, is_whiteout
 from kaniko_core.rootfs.copying import copy_content
+from kaniko_core.rootfs.descent import names_in
 from kaniko_core.rootfs.directories import Cover, Directories, Directory, status_of
 from kaniko_core.rootfs.hiding import Deletions, Hiding, Marks
 from kaniko_core.rootfs.ignore import IgnoreRules
@@ -64,6 +65,20 @@ class Unpacked:
     lost_devices: tuple[str, ...]
 
 
+class Members(Protocol):
+    """What is unpacked, entry by entry: a TarReader, or what stands before one and chooses."""
+
+    def next(self) -> Entry | None:
+        """Return the next entry; None at the end, before directories get their metadata."""
+
+    def copy_to(self, fd: int, size: int) -> None:
+        """Write the content of the entry, a file that is not empty, to *fd*."""
+
+
+def _all(reader: TarReader) -> Members:
+    return reader
+
+
 def unpack(
     tar: BinaryIO,
     directory: Path,
@@ -72,6 +87,7 @@ def unpack(
     below: Callable[[], Sequence[Path]] = tuple,
     covered: IgnoreRules = _NOTHING,
     shadow: Path | None = None,
+    chosen: Callable[[TarReader], Members] = _all,
 ) -> Unpacked:
     """Unpack the uncompressed *tar* of a layer into *directory*, which exists.
 
@@ -89,6 +105,7 @@ def unpack(
         shadow: gets what the layer has at covered paths, and whatever but a directory it has
             where something covered keeps a directory from being replaced. Needed with *covered*;
             the same for every layer of a tree, empty at the first; made where it is missing.
+        chosen: what to unpack of the tar, and how; everything as it is, unless given.
 
     Raises:
         ContentError: the archive is damaged, or links to what is not there.
@@ -108,7 +125,7 @@ def unpack(
         unpacker = _Unpacker(root, whiteouts, Beneath(below, whiteouts), cover)
         stack.callback(unpacker.close)
         try:
-            return unpacker.unpack(TarReader(tar))
+            return unpacker.unpack(chosen(TarReader(tar)))
         except OSError as error:
             doing = f"unpack /{readable(unpacker.current)} into"
             failure = disk_error(error, doing, directory)
@@ -145,13 +162,13 @@ class _Unpacker:
         self._beneath = beneath
         self._directories = Directories(root, whiteouts, beneath, cover)
         self._hiding: Hiding
-        # Owner of a new file, where it can be told.
-        self._owner: tuple[int, int] | None = (os.geteuid(), os.getegid())
         if whiteouts is Whiteouts.APPLY:
             self._hiding = Deletions(self._directories)
         else:
             self._hiding = Marks(self._directories, beneath)
-        if whiteouts is Whiteouts.APPLY or os.fstat(root).st_mode & stat.S_ISGID:
+        # Owner of a new file, where it can be told: no directory gives it another group.
+        self._owner: tuple[int, int] | None = (os.geteuid(), os.getegid())
+        if cover is not None or os.fstat(root).st_mode & stat.S_ISGID or names_in(root):
             self._owner = None
         self._lost_xattrs: set[bytes] = set()
         self._lost_devices: list[bytes] = []
@@ -162,7 +179,7 @@ class _Unpacker:
     def close(self) -> None:
         self._directories.close()
 
-    def unpack(self, reader: TarReader) -> Unpacked:
+    def unpack(self, reader: Members) -> Unpacked:
         count = 0
         while (entry := reader.next()) is not None:
             count += 1
@@ -176,7 +193,7 @@ class _Unpacker:
             tuple(map(readable, self._lost_devices)),
         )
 
-    def _put(self, entry: Entry, reader: TarReader) -> None:
+    def _put(self, entry: Entry, reader: Members) -> None:
         kind = entry.kind
         if kind is Kind.OPAQUE:
             directory = self._directories.find(entry.name)
