@@ -9,8 +9,10 @@ with running_web() as web:
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ from urllib.parse import urlsplit
 from tests.serving import Handler, Server, served
 
 _GIT = "/git/"
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+_PIECE = 64 << 10  # bytes
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,23 @@ class Request:
     method: str
     path: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered; *stop_after* bytes of the body, the connection is cut."""
+    """What is answered.
+
+    Attributes:
+        stop_after: bytes of the body after which the connection is cut.
+        pause: seconds before each 64 KiB of the body.
+    """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     stop_after: int | None = None
+    pause: float = 0.0
 
 
 Page = Callable[[Request], Answer]
@@ -56,21 +67,45 @@ class WebServer:
     repositories: Path | None = None
     pages: dict[str, Page] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
-    guard: Page | None = None
+    guard: Callable[[Request], Answer | None] | None = None
 
-    def add(self, path: str, body: bytes, **headers: str) -> str:
-        """Serve *body* below *path*, ranges included; return its address."""
+    def add(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        stop_after: int | None = None,
+        pause: float = 0.0,
+        **headers: str,
+    ) -> str:
+        """Serve *body* below *path*, ranges included where it has an ETag; return its address.
+
+        Args:
+            stop_after: bytes after which each answer ends.
+            pause: seconds before each 64 KiB.
+        """
         named = {name.replace("_", "-"): value for name, value in headers.items()}
 
         def page(request: Request) -> Answer:
-            start = request.headers.get("range", "").removeprefix("bytes=").removesuffix("-")
-            if start and request.headers.get("if-range") == named.get("etag"):
-                span = {"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"}
-                return Answer(206, {**named, **span}, body[int(start) :])
-            return Answer(200, named, body)
+            match = _RANGE.fullmatch(request.headers.get("range", ""))
+            if match is None or request.headers.get("if-range") != named.get("etag"):
+                return Answer(200, named, body, stop_after, pause)
+            start, last = int(match[1]), int(match[2] or len(body) - 1)
+            span = {"Content-Range": f"bytes {start}-{last}/{len(body)}"}
+            return Answer(206, {**named, **span}, body[start : last + 1], stop_after, pause)
 
         self.pages[path] = page
         return self.address + path
+
+    def demand(self, authorization: str, realm: str = 'Basic realm="tests"') -> None:
+        """Answer 401 to every request without this ``Authorization``."""
+
+        def guard(request: Request) -> Answer | None:
+            if request.headers.get("authorization") == authorization:
+                return None
+            return Answer(401, {"WWW-Authenticate": realm}, b"who are you?")
+
+        self.guard = guard
 
     def answer(self, path: str, *answers: Answer) -> str:
         """Give *answers* in turn, the last one for good; return the address."""
@@ -107,18 +142,19 @@ class _Handler(Handler):
         if self.headers.get("transfer-encoding", "") == "chunked":
             body = self._chunked()
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, self.path, headers)
+        request = Request(self.command, self.path, headers, body)
         state = self.server.state
         state.requests.append(request)
         path = urlsplit(self.path).path
         answer = state.guard(request) if state.guard else None
         if answer is not None:
             self._send(answer)
+        elif (page := state.pages.get(path)) is not None:
+            self._send(page(request))
         elif path.startswith(_GIT) and state.repositories is not None:
             self._send(_backend(request, body, state.repositories))
         else:
-            page = state.pages.get(path)
-            self._send(page(request) if page else Answer(404, {}, b"not here"))
+            self._send(Answer(404, {}, b"not here"))
 
     do_GET = do_HEAD = do_POST = _serve  # noqa: N815 - http.server's names
 
@@ -140,8 +176,14 @@ class _Handler(Handler):
         if answer.stop_after is not None:
             body = body[: answer.stop_after]
             self.close_connection = True
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if not answer.pause:
             self.wfile.write(body)
+            return
+        for start in range(0, len(body), _PIECE):
+            time.sleep(answer.pause)
+            self.wfile.write(body[start : start + _PIECE])
 
 
 def _backend(request: Request, body: bytes, repositories: Path) -> Answer:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from kaniko_core.addresses.archives import WebFile
 from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.errors import ContextError, UsageError
+from kaniko_core.oci.digest import Digest
 from kaniko_core.progress import BytesMoved, Event
-from kaniko_core.remote.http import parse_checksum
+from kaniko_core.remote.http import FetchedUrl, parse_checksum
 from tests.remote.conftest import MakeSources
 from tests.web_server import Answer, Request, WebServer, running_web
 
@@ -28,6 +30,10 @@ def checksum(body: bytes, algorithm: str = "sha256") -> str:
     return f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
 
 
+def fetch(sources: RemoteSources, url: str, wanted: Digest | None = None) -> FetchedUrl:
+    return sources.file(WebFile(url), wanted)
+
+
 def left(workspace: Path) -> list[Path]:
     return [path for path in workspace.rglob("*") if path.is_file()]
 
@@ -37,7 +43,7 @@ def test_file_has_the_bytes_the_name_the_time_and_a_mode(
 ) -> None:
     url = web.add("/a/b.bin", BODY, last_modified="Wed, 21 Oct 2015 07:28:00 GMT")
 
-    fetched = sources.http_file(f"{url}?token=x#fragment")
+    fetched = fetch(sources, f"{url}?token=x#fragment")
 
     assert fetched.path.read_bytes() == BODY
     assert fetched.path.stat().st_mode & 0o7777 == 0o600
@@ -50,7 +56,7 @@ def test_file_has_the_bytes_the_name_the_time_and_a_mode(
 def test_without_a_usable_time_it_is_the_epoch(
     web: WebServer, sources: RemoteSources, said: str
 ) -> None:
-    assert sources.http_file(web.add("/a", b"", last_modified=said)).mtime_ns == 0
+    assert fetch(sources, web.add("/a", b"", last_modified=said)).mtime_ns == 0
 
 
 @pytest.mark.parametrize(
@@ -70,27 +76,27 @@ def test_name_is_the_last_part_of_the_path(
 ) -> None:
     web.guard = lambda _: Answer(200, {"Content-Disposition": 'attachment; filename="other"'})
 
-    assert sources.http_file(web.address + path).name == name
+    assert fetch(sources, web.address + path).name == name
 
 
 def test_each_address_is_fetched_once(web: WebServer, sources: RemoteSources) -> None:
     url = web.add("/a", BODY)
 
-    threads = [threading.Thread(target=sources.http_file, args=(url,)) for _ in range(4)]
+    threads = [threading.Thread(target=fetch, args=(sources, url)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
     assert len(web.requests) == 1
-    assert sources.http_file(url) == sources.http_file(url)
+    assert fetch(sources, url) == fetch(sources, url)
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
 def test_right_checksum_is_accepted(web: WebServer, sources: RemoteSources, algorithm: str) -> None:
     wanted = parse_checksum(checksum(BODY, algorithm))
 
-    assert sources.http_file(web.add("/a", BODY), wanted).digest == wanted
+    assert fetch(sources, web.add("/a", BODY), wanted).digest == wanted
 
 
 def test_wrong_checksum_names_both_and_leaves_nothing(
@@ -99,7 +105,7 @@ def test_wrong_checksum_names_both_and_leaves_nothing(
     wanted = checksum(b"other")
 
     with pytest.raises(ContextError) as caught:
-        sources.http_file(web.add("/a", BODY), parse_checksum(wanted))
+        fetch(sources, web.add("/a", BODY), parse_checksum(wanted))
 
     assert wanted in str(caught.value)
     assert checksum(BODY) in str(caught.value)
@@ -121,7 +127,7 @@ def test_broken_transfer_is_resumed(web: WebServer, sources: RemoteSources) -> N
     first = [Answer(200, {"ETag": '"1"'}, BODY, stop_after=700_000)]
     web.pages["/a"] = lambda request: first.pop() if first else whole(request)
 
-    assert sources.http_file(url).path.read_bytes() == BODY
+    assert fetch(sources, url).path.read_bytes() == BODY
     ranges = [request.headers.get("range") for request in web.requests]
     assert ranges[0] is None
     assert ranges[1] is not None
@@ -135,7 +141,7 @@ def test_file_that_changed_meanwhile_is_fetched_from_its_beginning(
     first = [Answer(200, {"ETag": '"1"'}, BODY, stop_after=700_000)]
     web.pages["/a"] = lambda request: first.pop() if first else whole(request)
 
-    fetched = sources.http_file(f"{web.address}/a")
+    fetched = fetch(sources, f"{web.address}/a")
 
     assert fetched.path.read_bytes() == b"new" * 1000
     assert str(fetched.digest) == checksum(b"new" * 1000)
@@ -146,7 +152,7 @@ def test_server_without_ranges_is_asked_for_everything_again(
 ) -> None:
     url = web.answer("/a", Answer(body=BODY, stop_after=9), Answer(body=BODY))
 
-    assert sources.http_file(url).path.read_bytes() == BODY
+    assert fetch(sources, url).path.read_bytes() == BODY
 
 
 def test_transfer_that_never_gets_further_fails_and_leaves_nothing(
@@ -155,7 +161,7 @@ def test_transfer_that_never_gets_further_fails_and_leaves_nothing(
     url = web.answer("/a", Answer(body=BODY, stop_after=9))
 
     with pytest.raises(ContextError, match=r"cannot fetch http://\S+/a: .* broke off"):
-        make_sources(retries=2).http_file(url)
+        fetch(make_sources(retries=2), url)
 
     assert len(web.requests) == 3
     assert not left(workspace)
@@ -165,7 +171,7 @@ def test_transfer_that_never_gets_further_fails_and_leaves_nothing(
 def test_busy_server_is_asked_again(web: WebServer, sources: RemoteSources, status: int) -> None:
     url = web.answer("/a", Answer(status), Answer(status), Answer(body=b"x"))
 
-    assert sources.http_file(url).path.read_bytes() == b"x"
+    assert fetch(sources, url).path.read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -175,7 +181,7 @@ def test_redirects_are_followed_and_the_name_is_the_first_one(
     web.add("/deep/real", b"x", last_modified="Wed, 21 Oct 2015 07:28:00 GMT")
     url = web.answer("/name", Answer(status, {"Location": "/deep/real"}))
 
-    fetched = sources.http_file(url)
+    fetched = fetch(sources, url)
 
     assert (fetched.name, fetched.path.read_bytes()) == ("name", b"x")
     assert fetched.mtime_ns == 1445412480 * 10**9
@@ -185,7 +191,7 @@ def test_endless_redirects_end(web: WebServer, sources: RemoteSources) -> None:
     url = web.answer("/a", Answer(302, {"Location": "/a"}))
 
     with pytest.raises(ContextError, match="redirects without end"):
-        sources.http_file(url)
+        fetch(sources, url)
 
 
 @pytest.mark.parametrize("target", ["ftp://x/y", "file:///etc/passwd", "https://[", "http://a b/"])
@@ -195,7 +201,7 @@ def test_redirects_elsewhere_are_refused(
     url = web.answer("/a", Answer(302, {"Location": target}))
 
     with pytest.raises(ContextError, match="points to an address"):
-        sources.http_file(url)
+        fetch(sources, url)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +220,7 @@ def test_redirects_elsewhere_are_refused(
 def test_secrets_for_the_host_are_sent(
     web: WebServer, make_sources: MakeSources, secrets: dict[str, bytes], sent: str | None
 ) -> None:
-    make_sources(secrets=secrets).http_file(web.add("/a", b""))
+    fetch(make_sources(secrets=secrets), web.add("/a", b""))
 
     assert web.requests[0].headers.get("authorization") == sent
 
@@ -225,7 +231,7 @@ def test_password_of_the_address_is_sent_and_not_shown(
     events: list[Event] = []
     url = web.add("/a", b"x").replace("://", "://me:pass%40word@")
 
-    make_sources(progress=events.append).http_file(url)
+    fetch(make_sources(progress=events.append), url)
 
     sent = base64.b64encode(b"me:pass@word").decode()
     assert web.requests[0].headers["authorization"] == f"Basic {sent}"
@@ -238,7 +244,7 @@ def test_other_hosts_are_told_nothing(
     other_web.add("/b", b"x")
     url = web.answer("/a", Answer(302, {"Location": f"{other_web.address}/b"}))
 
-    make_sources(secrets={"HTTP_AUTH_TOKEN_127.0.0.1": b"abc"}).http_file(url)
+    fetch(make_sources(secrets={"HTTP_AUTH_TOKEN_127.0.0.1": b"abc"}), url)
 
     assert "authorization" in web.requests[0].headers
     assert "authorization" not in other_web.requests[0].headers
@@ -248,7 +254,7 @@ def test_secret_that_is_no_header_is_refused(web: WebServer, make_sources: MakeS
     sources = make_sources(secrets={"HTTP_AUTH_TOKEN_127.0.0.1": b"a\r\nHost: evil"})
 
     with pytest.raises(ContextError, match="cannot be sent"):
-        sources.http_file(web.add("/a", b""))
+        fetch(sources, web.add("/a", b""))
 
     assert not web.requests
 
@@ -268,7 +274,7 @@ def test_refusals_are_sentences_without_secrets(
     url = web.answer("/a", Answer(status, {}, b"<html>"))
 
     with pytest.raises(ContextError) as caught:
-        sources.http_file(f"{url.replace('://', '://me:geheim@')}?sig=geheim")
+        fetch(sources, f"{url.replace('://', '://me:geheim@')}?sig=geheim")
 
     text = str(caught.value)
     assert f"cannot fetch {url}: " in text
@@ -282,19 +288,19 @@ def test_nobody_listens(sources: RemoteSources, web: WebServer) -> None:
         url = gone.add("/a", b"")
 
     with pytest.raises(ContextError, match=f"cannot fetch {url}: cannot reach .* refuses"):
-        sources.http_file(url)
+        fetch(sources, url)
 
 
 def test_compressed_transfers_are_undone(web: WebServer, sources: RemoteSources) -> None:
     url = web.add("/a", gzip.compress(BODY), content_encoding="gzip")
 
-    assert sources.http_file(url).path.read_bytes() == BODY
+    assert fetch(sources, url).path.read_bytes() == BODY
 
 
 def test_compressed_files_stay_compressed(web: WebServer, sources: RemoteSources) -> None:
     data = gzip.compress(BODY)
 
-    assert sources.http_file(web.add("/a.gz", data)).path.read_bytes() == data
+    assert fetch(sources, web.add("/a.gz", data)).path.read_bytes() == data
 
 
 @pytest.mark.parametrize("damage", [b"garbage", gzip.compress(BODY)[:-20]])
@@ -304,13 +310,13 @@ def test_damaged_compression_is_an_error(
     url = web.add("/a", damage, content_encoding="gzip")
 
     with pytest.raises(ContextError, match=r"damaged gzip|broke off"):
-        make_sources(retries=0).http_file(url)
+        fetch(make_sources(retries=0), url)
 
 
 def test_bytes_are_counted(web: WebServer, make_sources: MakeSources) -> None:
     events: list[Event] = []
 
-    make_sources(progress=events.append).http_file(web.add("/a", BODY))
+    fetch(make_sources(progress=events.append), web.add("/a", BODY))
 
     last = events[-1]
     assert isinstance(last, BytesMoved)
@@ -329,7 +335,7 @@ def test_cancelling_ends_a_transfer(
     web.pages["/a"] = page
 
     with pytest.raises(ContextError, match="cancelled"):
-        sources.http_file(f"{web.address}/a")
+        fetch(sources, f"{web.address}/a")
 
     assert not left(workspace)
 
@@ -353,7 +359,7 @@ def test_named_authority_is_believed(
     host = web.address.removeprefix("https://")
     sources = make_sources(registry_certificate=((host, certificate),))
 
-    assert sources.http_file(web.add("/a", b"x")).path.read_bytes() == b"x"
+    assert fetch(sources, web.add("/a", b"x")).path.read_bytes() == b"x"
 
 
 def test_unknown_certificate_is_refused_whatever_holds_for_all_registries(
@@ -363,7 +369,7 @@ def test_unknown_certificate_is_refused_whatever_holds_for_all_registries(
     sources = make_sources(skip_tls_verify=True, insecure=True, insecure_pull=True)
 
     with pytest.raises(ContextError, match="cannot verify the TLS certificate"):
-        sources.http_file(web.add("/a", b"x"))
+        fetch(sources, web.add("/a", b"x"))
 
 
 def test_https_does_not_lead_to_http(
@@ -374,7 +380,7 @@ def test_https_does_not_lead_to_http(
     url = server.answer("/a", Answer(302, {"Location": web.add("/a", b"x")}))
 
     with pytest.raises(ContextError, match="points to an address without TLS"):
-        make_sources(registry_certificate=((host, certificate),)).http_file(url)
+        fetch(make_sources(registry_certificate=((host, certificate),)), url)
 
     assert not web.requests
 
@@ -383,7 +389,7 @@ def test_server_without_tls_is_named_as_such(web: WebServer, sources: RemoteSour
     url = web.add("/a", b"").replace("http://", "https://")
 
     with pytest.raises(ContextError, match="does not speak TLS") as caught:
-        sources.http_file(url)
+        fetch(sources, url)
 
     assert "write http://" in (caught.value.hint or "")
 
@@ -391,7 +397,7 @@ def test_server_without_tls_is_named_as_such(web: WebServer, sources: RemoteSour
 @pytest.mark.parametrize("host", ["", "x" * 300, "a..b"])
 def test_what_is_no_host_is_one_sentence(sources: RemoteSources, host: str) -> None:
     with pytest.raises(ContextError, match="cannot fetch http://"):
-        sources.http_file(f"http://{host}/file")
+        fetch(sources, f"http://{host}/file")
 
 
 def test_silent_server_is_not_waited_for_when_everything_is_given_up(
@@ -401,7 +407,7 @@ def test_silent_server_is_not_waited_for_when_everything_is_given_up(
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/file"
         sources = make_sources()
         with ThreadPoolExecutor(1) as pool:
-            fetching = pool.submit(sources.http_file, url)
+            fetching = pool.submit(fetch, sources, url)
             connection, _ = listener.accept()
             with connection:
                 connection.recv(1)  # the request is here: now there is nothing but the answer
