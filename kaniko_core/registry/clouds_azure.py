@@ -34,12 +34,13 @@ from kaniko_core.registry.hosts import host_name
 _IMDS = "http://169.254.169.254"
 _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _LIFE = 3 * 3600.0  # seconds, of the registries' tokens
+_SHORTEST_LIFE = 3600.0  # seconds, of tokens of Azure AD
 _SAFE_LIFE = 60.0  # seconds, where a token says something that cannot be read
 
 
 @dataclass(frozen=True, slots=True)
-class _Nation:
-    """Where one of the separate clouds has its services."""
+class Nation:
+    """What one of the separate clouds has: something to open with a token, and who gives those."""
 
     resource: str
     authority: str
@@ -48,13 +49,13 @@ class _Nation:
 # The resource of the first is Azure's registries alone: such a token opens nothing else, and is
 # taken where a registry refuses those of the resource manager.
 _NATIONS = {
-    ".azurecr.io": _Nation(
+    ".azurecr.io": Nation(
         "https://containerregistry.azure.net/", "https://login.microsoftonline.com"
     ),
-    ".azurecr.cn": _Nation(
+    ".azurecr.cn": Nation(
         "https://management.chinacloudapi.cn/", "https://login.partner.microsoftonline.cn"
     ),
-    ".azurecr.us": _Nation(
+    ".azurecr.us": Nation(
         "https://management.usgovcloudapi.net/", "https://login.microsoftonline.us"
     ),
 }
@@ -71,6 +72,22 @@ def _serves(registry: str) -> bool:
 
 def _fetch(env: Mapping[str, str], registry: str) -> Fetched:
     nation = next(n for suffix, n in _NATIONS.items() if host_name(registry).endswith(suffix))
+    proof = azure_token(env, nation)
+    token = proof.credentials.password
+    form = {"grant_type": "access_token", "service": registry, "access_token": token}
+    if tenant := env.get("AZURE_TENANT_ID"):
+        form["tenant"] = tenant
+    answer = ask_far(f"https://{registry}/oauth2/exchange", form, what="the registry's exchange")
+    identity = text_of(answer, "refresh_token", "the registry's exchange")
+    return Fetched(Credentials(identity_token=identity), _life_of(identity), proof.way)
+
+
+def azure_token(env: Mapping[str, str], nation: Nation) -> Fetched:
+    """Return a token that opens the nation's resource, as a password.
+
+    Raises:
+        NoAnswer: there is none to be had.
+    """
     if env.get("AZURE_FEDERATED_TOKEN_FILE"):
         way, token = "workload identity", _from_workload(env, nation)
     elif env.get("AZURE_CLIENT_SECRET"):
@@ -80,15 +97,10 @@ def _fetch(env: Mapping[str, str], registry: str) -> Fetched:
         way, token = "managed identity", _from_app_service(env, nation)
     else:
         way, token = "managed identity", _from_imds(env, nation)
-    form = {"grant_type": "access_token", "service": registry, "access_token": token}
-    if tenant := env.get("AZURE_TENANT_ID"):
-        form["tenant"] = tenant
-    answer = ask_far(f"https://{registry}/oauth2/exchange", form, what="the registry's exchange")
-    identity = text_of(answer, "refresh_token", "the registry's exchange")
-    return Fetched(Credentials(identity_token=identity), _life_of(identity), way)
+    return Fetched(Credentials(password=token), min(_life_of(token), _SHORTEST_LIFE), way)
 
 
-def _from_workload(env: Mapping[str, str], nation: _Nation) -> str:
+def _from_workload(env: Mapping[str, str], nation: Nation) -> str:
     path = Path(env["AZURE_FEDERATED_TOKEN_FILE"])
     try:
         # Read anew each time: Kubernetes renews it.
@@ -99,7 +111,7 @@ def _from_workload(env: Mapping[str, str], nation: _Nation) -> str:
     return _from_authority(env, nation, form)
 
 
-def _from_authority(env: Mapping[str, str], nation: _Nation, proof: Mapping[str, str]) -> str:
+def _from_authority(env: Mapping[str, str], nation: Nation, proof: Mapping[str, str]) -> str:
     for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID"):
         if not env.get(name):
             raise NoAnswer(f"${name} is not set")
@@ -114,7 +126,7 @@ def _from_authority(env: Mapping[str, str], nation: _Nation, proof: Mapping[str,
     return text_of(ask_far(url, form, what="Azure AD"), "access_token", "Azure AD")
 
 
-def _from_app_service(env: Mapping[str, str], nation: _Nation) -> str:
+def _from_app_service(env: Mapping[str, str], nation: Nation) -> str:
     query = _identity(env, {"api-version": "2019-08-01", "resource": nation.resource})
     headers = {"X-IDENTITY-HEADER": env.get("IDENTITY_HEADER", "")}
     what = "the identity endpoint"
@@ -122,7 +134,7 @@ def _from_app_service(env: Mapping[str, str], nation: _Nation) -> str:
     return text_of(answer, "access_token", what)
 
 
-def _from_imds(env: Mapping[str, str], nation: _Nation) -> str:
+def _from_imds(env: Mapping[str, str], nation: Nation) -> str:
     query = _identity(env, {"api-version": "2018-02-01", "resource": nation.resource})
     host = (env.get("AZURE_POD_IDENTITY_AUTHORITY_HOST") or _IMDS).rstrip("/")
     what = "the metadata server"

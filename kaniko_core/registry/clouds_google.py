@@ -45,11 +45,21 @@ def _serves(registry: str) -> bool:
 
 
 def _fetch(env: Mapping[str, str], registry: str) -> Fetched:
-    path = _credentials_file(env)
+    return google_token(env)
+
+
+def google_token(env: Mapping[str, str]) -> Fetched:
+    """Return a token for whatever Google has, as a password.
+
+    Raises:
+        NoAnswer: there is none to be had.
+    """
+    path = google_file(env)
     return _from_metadata(env) if path is None else _from_file(path)
 
 
-def _credentials_file(env: Mapping[str, str]) -> Path | None:
+def google_file(env: Mapping[str, str]) -> Path | None:
+    """Return the file of credentials that is used, which need not exist if it is named."""
     if named := env.get("GOOGLE_APPLICATION_CREDENTIALS"):
         return Path(named)
     if directory := env.get("CLOUDSDK_CONFIG"):
