@@ -10,27 +10,22 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
 import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from kaniko_core.errors import ContextError, KanikoError, disk_errors, reason_of
-from kaniko_core.home import home as carried
+from kaniko_core.home import program
+from kaniko_core.remote.gitssh import programs_environment
 
 _INSTALL = "install the package git; an image for building usually has it already"
-# The executor's image has nothing but the executor.
-_FETCH = (
-    "fetch the repository before the build, and name its directory with --build-context "
-    "NAME=DIRECTORY, for COPY --from=NAME"
-)
 # The first git that takes configuration from its environment.
 _OLDEST = (2, 31)
 _UMASK = 0o022
@@ -99,11 +94,15 @@ class Access:
         protocols: those that git may speak.
         configuration: more of git's, such as headers for one address.
         ssh_socket: of the agent that has the keys.
+        keys: files with keys for ssh.
+        known_hosts: files with the keys of hosts that the user knows.
     """
 
     protocols: Sequence[str]
     configuration: Mapping[str, str] = field(default_factory=dict, repr=False)
     ssh_socket: Path | None = None
+    keys: tuple[Path, ...] = ()
+    known_hosts: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,48 +119,91 @@ class GitProgram:
     home: Path
     stopped: threading.Event
 
-    def run(self, access: Access, *arguments: str, directory: Path | None = None) -> str:
-        """Run git in *directory* and return what it writes.
+    def run(
+        self,
+        access: Access,
+        *arguments: str,
+        directory: Path | None = None,
+        lines: IO[bytes] | None = None,
+    ) -> str:
+        """Run git in *directory*, have it read *lines*, and return what it writes.
 
         Raises:
             GitFailed: it ended with an error.
             ContextError: it cannot be started, or was given up.
             DiskError: there is no room for what it says.
         """
-        with (
-            disk_errors("keep what git says in", self.home),
-            tempfile.TemporaryFile(dir=self.home) as answer,
-            tempfile.TemporaryFile(dir=self.home) as said,
-        ):
-            status = self._run(access, arguments, directory or self.home, (answer, said))
-            if status != 0:
-                size = said.seek(0, os.SEEK_END)
-                said.seek(max(0, size - _SHOWN))
-                raise GitFailed(said.read().decode(errors="replace"))
-            answer.seek(0)
+        with self.answer(access, *arguments, directory=directory, lines=lines) as answer:
             return answer.read(_LARGEST).decode("utf-8", "surrogateescape")
+
+    @contextmanager
+    def answer(
+        self,
+        access: Access,
+        *arguments: str,
+        directory: Path | None = None,
+        lines: IO[bytes] | None = None,
+    ) -> Iterator[IO[bytes]]:
+        """Do as :meth:`run`, but give what git writes as a file, whatever its size."""
+        command = (self.path, *arguments)
+        with self._answer(access, command, directory or self.home, lines) as answer:
+            yield answer
+
+    def run_ssh(self, access: Access, *arguments: str) -> str:
+        """Run ssh as git does, and return what it writes.
+
+        Raises:
+            GitFailed: it ended with an error.
+            ContextError: it cannot be started, or was given up.
+            DiskError: there is no room for what it says.
+        """
+        programs = programs_environment(self.home, self._ssh(access))
+        options = shlex.split(programs.get("GIT_SSH_COMMAND", "")) or [programs["GIT_SSH"]]
+        with self._answer(access, (*options, *arguments), self.home, None) as answer:
+            return answer.read(_LARGEST).decode("utf-8", "surrogateescape")
+
+    def scratch(self) -> IO[bytes]:
+        """Return an empty file for lines that git is to read; it vanishes when it is closed."""
+        return tempfile.TemporaryFile(dir=self.home)
+
+    @contextmanager
+    def _answer(
+        self, access: Access, command: Sequence[str], directory: Path, lines: IO[bytes] | None
+    ) -> Iterator[IO[bytes]]:
+        with ExitStack() as stack:
+            with disk_errors("keep what git says in", self.home):
+                answer, said = (stack.enter_context(self.scratch()) for _ in range(2))
+                files = (lines or subprocess.DEVNULL, answer, said)
+                status = self._run(access, command, directory, files)
+                if status != 0:
+                    size = said.seek(0, os.SEEK_END)
+                    said.seek(max(0, size - _SHOWN))
+                    raise GitFailed(said.read().decode(errors="replace"))
+                answer.seek(0)
+            yield answer
 
     def _run(
         self,
         access: Access,
-        arguments: Sequence[str],
+        command: Sequence[str],
         directory: Path,
-        outputs: tuple[IO[bytes], IO[bytes]],
+        files: tuple[IO[bytes] | int, IO[bytes], IO[bytes]],
     ) -> int:
         try:
             process = subprocess.Popen(
-                [self.path, *arguments],
+                command,
                 cwd=directory,
                 env=self._environment(access),
-                stdin=subprocess.DEVNULL,
-                stdout=outputs[0],
-                stderr=outputs[1],
+                stdin=files[0],
+                stdout=files[1],
+                stderr=files[2],
                 umask=_UMASK,
                 # Git starts others, which are ended with it; Ctrl-C is for the builder.
                 start_new_session=True,
             )
         except OSError as error:
-            raise ContextError(f"git cannot be started: {reason_of(error)}") from error
+            name = Path(command[0]).name
+            raise ContextError(f"{name} cannot be started: {reason_of(error)}") from error
         try:
             while True:
                 with suppress(subprocess.TimeoutExpired):
@@ -177,7 +219,6 @@ class GitProgram:
     def _environment(self, access: Access) -> dict[str, str]:
         configuration = {**_CONFIGURATION, **_certificates(), **access.configuration}
         environment = {
-            "PATH": os.pathsep.join(os.get_exec_path()),
             "HOME": str(self.home),
             "LC_ALL": "C",
             "GIT_ALLOW_PROTOCOL": ":".join(access.protocols),
@@ -187,8 +228,9 @@ class GitProgram:
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_COUNT": str(len(configuration)),
-            "GIT_SSH_COMMAND": shlex.join(self._ssh()),
+            "GIT_TEMPLATE_DIR": "",
             "GIT_TERMINAL_PROMPT": "0",
+            **programs_environment(self.home, self._ssh(access)),
             **_proxies(),
         }
         for number, (key, value) in enumerate(configuration.items()):
@@ -198,19 +240,21 @@ class GitProgram:
             environment["SSH_AUTH_SOCK"] = str(access.ssh_socket)
         return environment
 
-    def _ssh(self) -> list[str]:
-        known = f'"{self.home}/known_hosts" ~/.ssh/known_hosts'.replace("%", "%%")
-        options = {
-            "BatchMode": "yes",
-            "ConnectTimeout": "30",
-            "IdentityFile": "none",  # keys come from the agent that the user gave, or not at all
-            "ServerAliveInterval": "30",
+    def _ssh(self, access: Access) -> list[str]:
+        """Return options of ssh, as in ``-o`` and in a line of its configuration."""
+        known = (self.home / "known_hosts", *access.known_hosts)
+        files = " ".join(f'"{path}"' for path in known).replace("%", "%%")
+        return [
+            "BatchMode=yes",
+            "ConnectTimeout=30",
+            "ServerAliveInterval=30",
             # As BuildKit does: a host that nobody knows is believed, one that changed is not.
-            "StrictHostKeyChecking": "accept-new",
-            "UserKnownHostsFile": known,
-        }
-        settings = (f"-o{name}={value}" for name, value in options.items())
-        return ["ssh", "-F", os.devnull, *settings]
+            "StrictHostKeyChecking=accept-new",
+            f"UserKnownHostsFile={files} ~/.ssh/known_hosts",
+            # Keys come from the agent and the files that the user gave, or not at all.
+            *[f'IdentityFile="{path}"'.replace("%", "%%") for path in access.keys],
+            *([] if access.keys else ["IdentityFile=none"]),
+        ]
 
 
 def find_git(home: Path, stopped: threading.Event) -> GitProgram:
@@ -220,11 +264,11 @@ def find_git(home: Path, stopped: threading.Event) -> GitProgram:
         ContextError: there is none, or it is too old.
         DiskError: *home* cannot be made.
     """
-    path = shutil.which("git")
+    path = program("git")
     if path is None:
         raise ContextError(
             "git repositories need the program git, which is not installed here",
-            hint=_INSTALL if carried() is None else _FETCH,
+            hint=_INSTALL,
         )
     with disk_errors("make", home):
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -240,10 +284,13 @@ def find_git(home: Path, stopped: threading.Event) -> GitProgram:
 
 
 def _certificates() -> dict[str, str]:
-    """Return git's form of SSL_CERT_FILE, which everything else here heeds as well."""
+    """Return git's form of SSL_CERT_FILE and SSL_CERT_DIR, which everything else heeds as well."""
     paths = ssl.get_default_verify_paths()
-    named = paths.cafile and paths.cafile != paths.openssl_cafile
-    return {"http.sslCAInfo": str(paths.cafile)} if named else {}
+    found = {
+        "http.sslCAInfo": paths.cafile if paths.cafile != paths.openssl_cafile else None,
+        "http.sslCAPath": paths.capath if paths.capath != paths.openssl_capath else None,
+    }
+    return {key: path for key, path in found.items() if path}
 
 
 def _proxies() -> dict[str, str]:
