@@ -3,6 +3,7 @@
     OUT/home/kaniko/
     ├── executor, warmer            the programs: scripts of our own interpreter
     ├── bin/python3                 the interpreter that runs this script
+    ├── libexec/                    git and ssh
     ├── lib/                        the loader, libc, and every library that anything here needs
     ├── lib/python3.X/              modules, compiled: the standard library, dependencies, ours
     ├── ssl/                        whom we believe: Debian's certificate authorities
@@ -16,7 +17,7 @@
 Only modules that import statements reach are taken (``closure.py``). They are put where the
 interpreter looks without the ``site`` module, because that one of Debian would also look into
 /usr and /usr/local, where the files of an image under construction are. For the same reason
-the loader and libc are made to look for nothing in /etc but hosts and resolv.conf.
+machine code is made to look for nothing there (``binaries.py``).
 
 The same inputs give the same bytes: all times are SOURCE_DATE_EPOCH, or 0.
 Run it as ``PYTHONHASHSEED=0 python -IB``, by the interpreter of a virtual environment.
@@ -27,7 +28,6 @@ from __future__ import annotations
 import hashlib
 import os
 import py_compile
-import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +37,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from binaries import copy, output_of, take_machine_code
 from closure import Module, closure
 from licenses import take_licenses, take_terms
 
@@ -84,22 +85,6 @@ DATA = (
 BUSYBOX = Path("/bin/busybox")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 AUTHORITIES = Path("/usr/share/ca-certificates/mozilla")  # what it is made of
-# pthread_exit and pthread_cancel open it by name.
-OPENED_BY_NAME = ("libgcc_s.so.1",)
-
-# Where the loader and libc would look for what belongs to the image under construction, and
-# the same length of something that is not there: libraries to preload, locales, converters.
-# Without nsswitch.conf, names of hosts are looked up in /etc/hosts, then in DNS.
-PATCHES: Mapping[str, tuple[tuple[bytes, bytes], ...]] = {
-    "ld-linux": (
-        (b"\0/etc/ld.so.preload\0", b"\0/dev/null/.preload\0"),
-        (b"\0/etc/ld.so.cache\0", b"\0/dev/null/.cache\0"),
-    ),
-    "libc.so": (
-        (b"\0/etc/nsswitch.conf\0", b"\0/dev/null/nsswitch\0"),
-        (b"\0/usr/lib/", b"\0/kaniko//"),
-    ),
-}
 
 PROGRAM = f"""\
 #!{HOME}/bin/python3 -ISB
@@ -121,7 +106,7 @@ def main() -> None:
     for name in DATA:
         take = shutil.copytree if (DEPENDENCIES / name).is_dir() else copy
         take(DEPENDENCIES / name, library / name)
-    taken = [module.file for module in modules.values()] + take_machine_code(home)
+    taken = [module.file for module in modules.values()] + take_machine_code(home, HOME)
     take_certificates(home, library)
     take_licenses(home / "licenses", [*taken, AUTHORITIES], DEPENDENCIES)
     copy(SOURCE / "LICENSE", home / "licenses" / "kaniko-py")
@@ -160,75 +145,6 @@ def place(module: Module, library: Path) -> None:
         doraise=True,
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
-
-
-def copy(source: Path, target: Path) -> None:
-    """Copy a file's content, following links, and whether it may be executed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    target.chmod(0o755 if os.access(source, os.X_OK) else 0o644)
-
-
-# --- machine code --------------------------------------------------------------------------
-
-
-def output_of(*command: str | Path) -> str:
-    """Run a command and return what it writes."""
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def take_machine_code(home: Path) -> list[Path]:
-    """Take the interpreter, and every shared library that something in *home* needs.
-
-    The interpreter is started by our own loader then, and all find their libraries in our
-    directory, whatever is elsewhere.
-
-    Returns:
-        where they were.
-    """
-    interpreter, lib = home / "bin" / "python3", home / "lib"
-    installed = Path(sys.executable).resolve()
-    copy(installed, interpreter)
-    needing = [interpreter, *sorted(lib.rglob("*.so"))]
-    loader = Path(output_of("patchelf", "--print-interpreter", interpreter).strip())
-    libraries = {loader.name: loader} | needed_libraries(needing, loader)
-    for name, path in sorted(libraries.items()):
-        copy(path, lib / name)
-    output_of("patchelf", "--set-interpreter", HOME / "lib" / loader.name, interpreter)
-    for file in needing:
-        # RPATH, not RUNPATH: it holds for what is needed by libraries, too.
-        way = os.path.relpath(lib, file.parent)
-        output_of("patchelf", "--force-rpath", "--set-rpath", f"$ORIGIN/{way}", file)
-    for prefix, patches in PATCHES.items():
-        (file,) = lib.glob(f"{prefix}*")
-        patch(file, patches)
-    return [installed, *libraries.values()]
-
-
-def needed_libraries(files: Iterable[Path], loader: Path) -> dict[str, Path]:
-    """Return by name where the libraries are that *files* need, however indirectly."""
-    multiarch = str(sysconfig.get_config_var("MULTIARCH"))
-    found = {name: Path("/lib", multiarch, name) for name in OPENED_BY_NAME}
-    for file in files:
-        listed = output_of(loader, "--list", file)
-        found.update({name: Path(path) for name, path in _RESOLVED.findall(listed)})
-        if missing := _MISSING.findall(listed):
-            raise SystemExit(f"collect: {file} needs {', '.join(missing)}")
-    return found
-
-
-_RESOLVED = re.compile(r"^\s+([^\s/]+) => (/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
-_MISSING = re.compile(r"^\s+(\S+) => not found$", re.MULTILINE)
-
-
-def patch(file: Path, replacements: Iterable[tuple[bytes, bytes]]) -> None:
-    """Replace strings by others of the same length; each must be there."""
-    data = file.read_bytes()
-    for old, new in replacements:
-        if len(old) != len(new) or old not in data:
-            raise SystemExit(f"collect: cannot replace {old!r} in {file.name}")
-        data = data.replace(old, new)
-    file.write_bytes(data)
 
 
 # --- the rest ------------------------------------------------------------------------------

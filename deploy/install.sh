@@ -7,7 +7,7 @@ python3 - >/source/requirements.txt <<'PYTHON'
 import tomllib
 with open("/source/pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
-extras = [name for extra in ("aws", "google", "otel") for name in project["optional-dependencies"][extra]]
+extras = [name for extra in ("aws", "google", "otel", "stores") for name in project["optional-dependencies"][extra]]
 print("\n".join([*project["dependencies"], *extras]))
 PYTHON
 

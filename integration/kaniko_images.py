@@ -42,7 +42,7 @@ _INPUTS = (
 # Those of this machine: a proxy may have some of its own.
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # Those that deploy/install.sh installs.
-_EXTRAS = ("aws", "google", "otel")
+_EXTRAS = ("aws", "google", "otel", "stores")
 _KEPT = 3  # of each kind, for other versions of the working tree
 
 

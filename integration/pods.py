@@ -4,6 +4,7 @@ What podman 4.3 does not know is made up here, the way a kubelet does it:
 
     Job, CronJob              one pod of their template
     Secret, ConfigMap         directories of links to ``..data``, mounted read-only
+    variables from a Secret   their values
     service account           the same, in every pod that does not say that it wants none
     emptyDir                  a directory of the pod's own
     PersistentVolumeClaim     a volume that stays until the cluster is closed
@@ -66,6 +67,18 @@ def only(documents: Iterable[Document], kind: str) -> Document:
     """Return the one document of a kind."""
     (found,) = (item for item in documents if item["kind"] == kind)
     return found
+
+
+def secret(name: str, **values: str) -> Document:
+    """Return what ``kubectl create secret generic NAME --from-literal=…`` makes."""
+    data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "type": "Opaque",
+        "data": data,
+    }
 
 
 def credentials(registry: Registry, passwords: Passwords) -> Document:
@@ -286,6 +299,9 @@ class Cluster:
                 container["args"] = [*container.get("args", ()), *self.arguments]
             container["image"] = self.images.get(container["image"], container["image"])
             container["imagePullPolicy"] = "Never"
+            container["env"] = [
+                entry for given in container.get("env", ()) for entry in self._variable(given)
+            ]
             message = _message_file(directory, name)
             message.touch()
             volumes.append({"name": f"message-{name}", "hostPath": {"path": str(message)}})
@@ -295,6 +311,16 @@ class Cluster:
             }
             container.setdefault("volumeMounts", []).extend([mounted, *everywhere])
         return {**spec, "volumes": volumes}
+
+    def _variable(self, variable: Document) -> Iterator[Document]:
+        """Yield *variable* with its value; nothing where that is optional and not there."""
+        match variable:
+            case {"valueFrom": {"secretKeyRef": source}}:
+                chosen = self._chosen("Secret", source["name"], source)
+                if source["key"] in chosen or not source.get("optional"):
+                    yield {"name": variable["name"], "value": chosen[source["key"]].decode()}
+            case _:
+                yield variable
 
     def _volume(self, volume: Document, directory: Path) -> Document:
         """Return *volume* as something that this machine has."""

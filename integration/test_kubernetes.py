@@ -6,12 +6,15 @@ its access log.
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import shutil
 import signal
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +23,7 @@ import pytest
 
 import kaniko_core
 from integration import readers
+from integration.buckets import amazon_bucket
 from integration.kaniko_images import KanikoImages
 from integration.pods import (
     BUSYBOX,
@@ -31,6 +35,7 @@ from integration.pods import (
     example,
     filled,
     only,
+    secret,
 )
 from integration.programs import Programs
 from integration.readers import Podman
@@ -38,6 +43,8 @@ from integration.world import Passwords, Registry
 from kaniko_core.cache.images import Freshness, ImageCache
 from kaniko_core.oci.digest import Digest
 from kaniko_core.options import CacheOptions
+from tests.repository import new_repository
+from tests.web_server import WebServer
 
 _PATIENCE = 60.0  # seconds
 # The time that a node gives a pod to end, and what ours may need of it.
@@ -173,6 +180,52 @@ def test_jobs_of_several_platforms_are_joined(cluster: Cluster, own: Registry) -
     assert ended.message == readers.digest(image)
     platforms = [item["platform"] for item in readers.manifest(image)["manifests"]]
     assert [platform["architecture"] for platform in platforms] == ["amd64", "arm64"]
+
+
+def replaced(documents: list[Document], by: Mapping[str, str]) -> list[Document]:
+    """Return *documents* with other addresses."""
+    text = json.dumps(documents)
+    for old, new in by.items():
+        text = text.replace(old, new)
+    found: list[Document] = json.loads(text)
+    return found
+
+
+def test_a_pod_builds_from_a_repository_with_a_token(
+    cluster: Cluster, own: Registry, web: WebServer, tmp_path: Path
+) -> None:
+    assert web.repositories is not None
+    repository = new_repository(tmp_path / "checkouts", web.repositories, "app")
+    dockerfile = f'FROM {own.address}/{BUSYBOX}\nCOPY . /web/\nRUN test -z "$GIT_TOKEN"\n'
+    repository.commit({"services/web/Dockerfile": dockerfile, "elsewhere": "not wanted"})
+    token = "hunter2-hunter2"
+    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    web.demand(f"Basic {basic}")
+    cluster.apply([secret("git-credentials", token=token)])
+    address = f"{web.address}/git/app.git"
+    documents = example("context-from-git-pod.yaml", own)
+
+    ended = cluster.run(replaced(documents, {"https://git.example.com/team/app.git": address}))
+
+    assert added(own, "team/web:1.0").keys() == {"web/Dockerfile"}
+    assert token not in ended["executor"].log
+
+
+def test_a_job_builds_from_a_bucket(cluster: Cluster, own: Registry) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        text = f"FROM {own.address}/{BUSYBOX}\nCOPY . /app/\n".encode()
+        info = tarfile.TarInfo("Dockerfile")
+        info.size = len(text)
+        tar.addfile(info, io.BytesIO(text))
+    keys = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "hunter2-hunter2"}
+    cluster.apply([secret("bucket-credentials", **keys)])
+    with amazon_bucket("contexts", {"app.tar.gz": archive.getvalue()}) as endpoint:
+        documents = example("context-from-bucket-job.yaml", own)
+        ended = cluster.run(replaced(documents, {"https://s3.example.com": endpoint}))
+
+    assert added(own, "team/app:1.0").keys() == {"app/Dockerfile"}
+    assert "hunter2" not in ended["executor"].log
 
 
 def test_a_failed_build_tells_its_status_and_why(cluster: Cluster, own: Registry) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 # Written by deploy/collect.py: a digest of all that it put beside it.
 MARKER = ".kaniko-home"
+# The directory of programs that are not ours: git, ssh, and what they start.
+PROGRAMS = "libexec"
 VARIABLE = "KANIKO_DIR"
 
 _FLAG = "--kaniko-dir"
@@ -28,6 +30,15 @@ def home() -> Path | None:
     """Return the directory that carries this interpreter; None where a machine's own runs."""
     directory = Path(sys.prefix)
     return directory if (directory / MARKER).is_file() else None
+
+
+def program(name: str) -> str | None:
+    """Return where a program is: the one that we carry, or else the machine's; None without."""
+    import shutil
+
+    directory = home()
+    path = None if directory is None else shutil.which(name, path=directory / PROGRAMS)
+    return path or shutil.which(name)
 
 
 def interpreter() -> tuple[str, ...]:
@@ -86,7 +97,7 @@ def _sentence(there: Path, reason: str) -> str:
     return (
         f"error: kaniko cannot be moved to {there}: {reason}\n"
         f"hint: {_FLAG} and {VARIABLE} name a directory that can be written to, "
-        "with room for 50 MB and the build's own files"
+        "with room for 110 MB and the build's own files"
     )
 
 
@@ -181,10 +192,34 @@ def _copy_file(source: Path, target: Path, *, kept: bool) -> None:
         return
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        shutil.copy2(source, partial)
+        if source.parent.name == PROGRAMS:
+            partial.write_bytes(_moved_program(source, target))
+            shutil.copystat(source, partial)
+        else:
+            shutil.copy2(source, partial)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _moved_program(source: Path, target: Path) -> bytes:
+    """Return what is in the program *source*, to be started by the loader beside *target*.
+
+    Other programs start it, and the kernel knows the loader by a name in the program, which has
+    the slashes that are needed to stay as long as it is: binaries.py put enough of them there.
+    """
+    import errno
+    import re
+
+    data = source.read_bytes()
+    old, new = (os.fsencode(path.parents[1]) + b"/lib" for path in (source, target))
+    found = re.search(re.escape(old) + rb"(/+)([^/\0]+)\0", data)
+    if found is None:
+        return data
+    slashes = len(found[1]) + len(old) - len(new)
+    if slashes < 1:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    return data[: found.start()] + new + b"/" * slashes + found[2] + data[found.end() - 1 :]
 
 
 def _known(path: Path) -> tuple[int, int, int] | None:

@@ -16,6 +16,7 @@ import kaniko_core
 import kaniko_executor.cli
 import kaniko_warmer.cli
 from kaniko_core.cli import run
+from kaniko_core.context.location import parse_location
 from kaniko_core.options import (
     BuildOptions,
     CacheOptions,
@@ -218,7 +219,8 @@ def test_images_of_several_platforms_are_joined_from_what_is_built() -> None:
 @pytest.mark.parametrize(("path", "container"), building())
 def test_executor_understands_its_flags(path: Path, container: Document) -> None:
     building, output, cache = executed(container["args"])
-    assert mounted_at(container, building.context)
+    fetched = not isinstance(parse_location(building.context), Path)
+    assert fetched != bool(mounted_at(container, building.context))
     assert all(str(to.reference).startswith("registry.example.com/") for to in output.destination)
     # Where base images come from a volume, no build can change what others start from.
     cached = mounted_at(container, str(cache.cache_dir))

@@ -9,6 +9,7 @@ from kaniko_core.home import (
     copy_home,
     home,
     interpreter,
+    program,
     relocated,
     rewritten,
     wanted_home,
@@ -74,6 +75,21 @@ def test_a_carried_interpreter_is_started_by_its_own_loader(
     )
 
 
+def test_programs_that_are_carried_come_before_those_of_the_machine(
+    carried: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = tmp_path / "machine"
+    for path in (carried / "libexec" / "git", machine / "git", machine / "ssh"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(machine))
+    assert program("git") == str(machine / "git")
+    monkeypatch.setattr(sys, "prefix", str(carried))
+    assert program("git") == str(carried / "libexec" / "git")
+    assert program("ssh") == str(machine / "ssh")
+    assert program("hg") is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "variable", "expected"),
     [
@@ -117,6 +133,38 @@ def test_a_copy_has_everything(carried: Path, target: Path) -> None:
     copy_home(carried, target)
     assert described(target) == described(carried)
     assert (target / "ssl" / "certs").is_dir()
+
+
+def names_loader(home: Path, slashes: int) -> bytes:
+    """A program's machine code that names its loader, as binaries.py makes it."""
+    return b"\x7fELF\0" + os.fsencode(home) + b"/lib" + b"/" * slashes + b"ld.so.2\0code\0"
+
+
+def test_copied_programs_are_started_by_the_loader_beside_them(carried: Path, target: Path) -> None:
+    (carried / "libexec").mkdir()
+    (carried / "libexec" / "git").write_bytes(names_loader(carried, 100))
+    (carried / "libexec" / "git").chmod(0o755)
+    (carried / "libexec" / "git-link").symlink_to("git")
+    copy_home(carried, target)
+    longer = len(str(target)) - len(str(carried))
+    copied = target / "libexec" / "git"
+    assert copied.read_bytes() == names_loader(target, 100 - longer)
+    assert os.access(copied, os.X_OK)
+    assert (target / "libexec" / "git-link").readlink() == Path("git")
+
+    before = copied.stat().st_ino
+    copy_home(carried, target)
+    assert copied.stat().st_ino == before
+
+
+def test_a_copy_whose_name_has_no_room_in_programs_is_refused(carried: Path, target: Path) -> None:
+    (carried / "libexec").mkdir()
+    (carried / "libexec" / "git").write_bytes(names_loader(carried, 20))
+    deep = target / "twenty-one-letters-xy"
+    deep.mkdir()
+    with pytest.raises(OSError, match="name too long"):
+        copy_home(carried, deep)
+    assert not (deep / MARKER).exists()
 
 
 def test_leftovers_of_builds_are_not_copied(carried: Path, target: Path) -> None:

@@ -10,7 +10,6 @@ ends; so no agent outlives its build.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -19,13 +18,11 @@ from pathlib import Path
 from typing import Self
 
 from kaniko_core.errors import SandboxError, UsageError, reason_of
-from kaniko_core.home import home, interpreter
+from kaniko_core.home import interpreter, program
 
 _WATCH = "import os, sys; print(os.environ['SSH_AGENT_PID'], flush=True); sys.stdin.read()"
 _PROGRAMS = ("ssh-agent", "ssh-add")
 _INSTALL = "install openssh-client, or name the socket of an agent that runs"
-# The executor's image has nothing but the executor.
-_MOUNT = "mount the socket of an agent that runs elsewhere, and name it with --ssh ID=SOCKET"
 # Bytes of a key file; the largest real ones have some thousands.
 _LARGEST_KEY = 1 << 20
 _PATIENCE = 10.0  # seconds
@@ -102,11 +99,11 @@ def start_agent(socket: Path, keys: Sequence[Path]) -> KeyAgent:
         SandboxError: ``ssh-agent`` is not installed, or does not start.
     """
     contents = [_read(path) for path in keys]
-    agent, adder = (shutil.which(name) for name in _PROGRAMS)
+    agent, adder = (program(name) for name in _PROGRAMS)
     if agent is None or adder is None:
         raise SandboxError(
             "SSH keys need the programs ssh-agent and ssh-add, which are not installed here",
-            hint=_INSTALL if home() is None else _MOUNT,
+            hint=_INSTALL,
         )
     try:
         watcher = subprocess.Popen(
