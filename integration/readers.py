@@ -14,20 +14,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from integration.world import SHARED
 
 _WRAPPER = SHARED / "world" / "podman"
 
 
-def output_of(*command: str | Path, env: Mapping[str, str] | None = None) -> str:
+def output_of(
+    *command: str | Path,
+    env: Mapping[str, str] | None = None,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+) -> str:
     """Run *command* and return its stdout; a failure shows all that it wrote."""
     done = subprocess.run(
         [str(part) for part in command],
         check=False,
         capture_output=True,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         env={**os.environ, **(env or {})},
     )
     if done.returncode != 0:
@@ -173,7 +177,7 @@ class Podman:
 
     directory: Path
 
-    def __call__(self, *arguments: str | Path) -> str:
+    def __call__(self, *arguments: str | Path, stdin: int | IO[bytes] = subprocess.DEVNULL) -> str:
         """Run ``podman ARGUMENTS`` and return its stdout."""
         state = self.directory / "state"
         state.mkdir(parents=True, exist_ok=True)
@@ -187,6 +191,7 @@ class Podman:
             "--events-backend=none",
             *arguments,
             env={"KANIKO_WORLD_STATE": str(state)},
+            stdin=stdin,
         )
 
     def run(self, image: str, *command: str, flags: tuple[str, ...] = ()) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
+from kaniko_core.addresses.archives import WebFile
 from kaniko_core.addresses.url import is_http_address, parse_url
 from kaniko_core.cache.images import Freshness, ImageCache, Lookup
 from kaniko_core.cache.tables import aligned, amount
@@ -154,7 +155,7 @@ def _fetched(
         ) as remote,
     ):
         # What an address has besides its path may be a password.
-        return read_dockerfile(remote.http_file(address).path, parse_url(address).name)
+        return read_dockerfile(remote.file(WebFile(address)).path, parse_url(address).name)
 
 
 def _named_in(

@@ -16,6 +16,7 @@ from kaniko_core.cli import (
     with_options,
 )
 from kaniko_core.console.words import printable
+from kaniko_core.errors import UsageError
 from kaniko_core.options import (
     BuildOptions,
     CacheOptions,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _SHORT = {
     "context": "-c",
+    "bucket": "-b",
     "dockerfile": "-f",
     "destination": "-d",
     "output": "-o",
@@ -127,6 +129,12 @@ def application(build: Callable[..., None] = _build) -> typer.Typer:
             typer.echo(printable(plan), nl=False)
         else:
             output.require_destination()
+            if other.print_plan and building.stdin_takers:
+                raise UsageError(
+                    f"--print-plan reads {building.stdin_takers[0]} from stdin, and nothing is "
+                    "left of it for the build",
+                    hint="use --dryrun, or name a file instead of stdin",
+                )
             if other.print_plan:
                 # What there is to warn of, the build itself tells.
                 plan = _plan(building, output, cache, registry, layers, image=image)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from docs import reference
-from kaniko_core.cli.unsupported import NOT_YET
 from tests.test_language_table import known
 
 REPOSITORY = Path(__file__).parents[1]
@@ -87,10 +86,9 @@ def test_the_page_has_every_option_and_variable() -> None:
 
 
 @pytest.mark.parametrize("flag", EXECUTOR)
-def test_a_flag_of_the_executor_has_a_row_and_is_there_or_refused(flag: str) -> None:
+def test_a_flag_of_the_executor_has_a_row_and_is_there(flag: str) -> None:
     assert f"--{flag}" in ROWS["executor"]
-    there = f"--{flag}" in spellings("kaniko-executor")
-    assert there is not (f"--{flag}" in NOT_YET["kaniko-executor"])
+    assert f"--{flag}" in spellings("kaniko-executor")
 
 
 @pytest.mark.parametrize("flag", WARMER)
@@ -103,10 +101,7 @@ def test_a_flag_of_the_warmer_has_a_row_and_is_there(flag: str) -> None:
 def test_short_flags_are_the_same(program: str) -> None:
     accepted = spellings(program)
     for short, long in {**SHORT[program], "-v": "verbosity"}.items():
-        if short in NOT_YET[program]:
-            assert f"--{long}" in NOT_YET[program]
-        else:
-            assert accepted[short] == f"--{long}"
+        assert accepted[short] == f"--{long}"
 
 
 def test_everything_else_has_a_row() -> None:
@@ -119,10 +114,8 @@ def test_everything_else_has_a_row() -> None:
 def rows() -> list[tuple[str, str, list[str]]]:
     """Return all rows: their name, whether it works, and their tests."""
     found = []
-    for program, table in (("kaniko-executor", "executor"), ("kaniko-warmer", "warmer")):
-        for name, (_, *tests) in ROWS[table].items():
-            state = "no" if name in NOT_YET[program] else "yes"
-            found.append((f"{table} {name}", state, tests))
+    for table in ("executor", "warmer"):
+        found += [(f"{table} {name}", "yes", tests) for name, (_, *tests) in ROWS[table].items()]
     for table in ("commands", "variables", "features"):
         found += [(name, state, tests) for name, (state, _, *tests) in ROWS[table].items()]
     return found
@@ -138,7 +131,7 @@ def test_what_works_has_tests_and_what_does_not_a_reason(
         path, _, function = test.partition("::")
         assert (REPOSITORY / path).is_file(), f"{path} is not there"
         assert function in known(path), f"{path} has no {function}"
-    if state == "no" and not name.startswith("executor"):
+    if state == "no":
         assert ROWS["variables"][name][1].endswith(".")
 
 

@@ -45,7 +45,7 @@ HOMES = {
     "sqlite3": {"attestations/rpmdb.py"},
     "opentelemetry": {"tracing/"},
     "typer": {"cli/", ""},
-    "os.environ": {"cli/", "registry/auth.py", "registry/helpers.py", ""},
+    "os.environ": {"cli/", "registry/auth.py", "registry/helpers.py", "remote/environment.py", ""},
     "os.environb": set(),
     "os.getenv": set(),
     "os.fork": {"sandbox/"},
@@ -60,7 +60,7 @@ HOMES = {
 # Too slow to be paid by a program that only shows its help, or finds everything warm.
 HEAVY = {
     *("httpx", "oras", "requests", "rich", "isal", "dockerfile_parse", "backports"),
-    *("botocore", "google"),
+    *("botocore", "google", "obstore"),
     "opentelemetry",
     *("packageurl", "license_expression", "sqlite3"),
 }

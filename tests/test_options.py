@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from kaniko_core.cli.unsupported import NOT_YET
 from kaniko_core.errors import UsageError
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.reference import Reference
@@ -126,17 +125,6 @@ def test_no_flag_of_a_program_is_declared_twice(program: str) -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("program", NOT_YET)
-def test_what_is_declared_is_not_refused_as_missing(program: str) -> None:
-    declared = {
-        spelling
-        for group in PROGRAMS[program]
-        for name, flag in flags(group).items()
-        for spelling in (f"--{name.replace('_', '-')}", *flag.aliases)
-    }
-    assert not declared & NOT_YET[program].keys()
-
-
 # --- what fits together --------------------------------------------------------------------
 
 
@@ -164,3 +152,21 @@ def test_defaults_are_go_kanikos() -> None:
     assert BuildOptions().context == "/workspace/"
     assert BuildOptions().dockerfile == "Dockerfile"
     assert CacheOptions() == CacheOptions(cache_dir=Path("/cache"), cache_ttl=timedelta(hours=336))
+
+
+def test_only_one_thing_comes_from_stdin() -> None:
+    assert BuildOptions(context="tar://stdin").stdin_takers == ("the context tar://stdin",)
+    assert BuildOptions(dockerfile="-").stdin_takers == ("the Dockerfile",)
+    for more in (
+        {"dockerfile": "-"},
+        {"build_context": (("more", "tar://stdin"),)},
+    ):
+        with pytest.raises(UsageError, match="cannot both come from stdin"):
+            BuildOptions(context="tar://stdin", **more)
+
+
+def test_bucket_is_a_context() -> None:
+    assert BuildOptions(bucket="b").location == "gs://b"
+    assert BuildOptions(bucket="s3://b/key", context="").location == "s3://b/key"
+    with pytest.raises(UsageError, match="two build contexts"):
+        BuildOptions(bucket="b", context="/elsewhere")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from kaniko_core.addresses.url import is_http_address
-from kaniko_core.attestations.materials import Dependency
+from kaniko_core.attestations.materials import Dependency, commit_set
 from kaniko_core.attestations.provenance import Built, Request, Run
+from kaniko_core.attestations.purl import digest_set
 from kaniko_core.builder.cached.known import Known, path_in_context
 from kaniko_core.builder.plan import ImageBase
 from kaniko_core.builder.project import Project
@@ -19,8 +20,10 @@ from kaniko_core.oci.image import Image
 
 def request_of(known: Known, target: str) -> Request:
     """Return what the user asked for, who wants the image of *target*."""
-    build = known.build
+    build, fetched = known.build, known.project.fetched
     return Request(
+        context="" if fetched is None else fetched.address,
+        context_digest={} if fetched is None else _digest_of(fetched.version),
         dockerfile=_dockerfile(known.project),
         text=known.project.text,
         target=target,
@@ -29,6 +32,10 @@ def request_of(known: Known, target: str) -> Request:
         secrets=tuple(secret.id for secret in build.secret),
         ssh=tuple(agent.id for agent in build.ssh),
     )
+
+
+def _digest_of(version: Digest | str) -> Mapping[str, str]:
+    return digest_set(version) if isinstance(version, Digest) else commit_set(version)
 
 
 def _dockerfile(project: Project) -> str:

@@ -18,7 +18,7 @@ from kaniko_core.builder.isolation import protected_paths, put_back
 from kaniko_core.builder.jobs import Job, finish
 from kaniko_core.builder.output import BuildResult, open_delivery
 from kaniko_core.builder.products import check_products
-from kaniko_core.builder.project import Project, open_project
+from kaniko_core.builder.project import Project, labelled, open_project, own_repository
 from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.builder.run import refuse_forbidden
 from kaniko_core.builder.secrets import Secrets, read_secrets
@@ -65,8 +65,11 @@ def build(
         workspace = stack.enter_context(open_workspace(build.kaniko_dir, shared, progress))
         put_back(workspace)
         agents = stack.enter_context(open_agents(build.ssh, workspace.directory / "keys"))
-        remote = stack.enter_context(_remote(workspace, secrets, agents, registry))
-        project = open_project(build, remote, reproducible=image.reproducible)
+        remote = stack.enter_context(_remote(workspace, secrets, agents, registry, build))
+        project = open_project(
+            build, remote, reproducible=image.reproducible, progress=workspace.progress
+        )
+        image = labelled(image, build, project)
         _note(project, build, progress)
         for one in project.each(build.platforms):
             refuse_forbidden(one.plan(), build.allow)
@@ -101,7 +104,11 @@ def build(
 
 
 def _remote(
-    workspace: Workspace, secrets: Secrets, agents: Agents, registry: RegistryOptions
+    workspace: Workspace,
+    secrets: Secrets,
+    agents: Agents,
+    registry: RegistryOptions,
+    build: BuildOptions,
 ) -> RemoteSources:
     return RemoteSources(
         workspace.fresh,
@@ -109,6 +116,8 @@ def _remote(
         secrets=secrets.values,
         ssh_socket=lambda: agents.sockets.get("default"),
         progress=workspace.progress,
+        limit=build.context_limit,
+        own=own_repository(build),
     )
 
 

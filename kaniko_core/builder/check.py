@@ -145,12 +145,13 @@ def _checked(
     remote: RemoteSources,
     progress: Progress,
 ) -> CheckReport:
-    context, source = read_sources(build, remote)
+    sources = read_sources(build, remote, progress)
+    context, source = sources.context, sources.dockerfile
     build_args = build_arguments(build)
     error: KanikoError | None = None
     plan: Plan | None = None
     try:
-        project = open_project(build, remote, (context, source))
+        project = open_project(build, remote, sources)
         build_args = dict(project.build_args)
         plan = project.plan()
         if not build.target:

@@ -29,7 +29,7 @@ from kaniko_core.builder.plan import (
     StagePlan,
 )
 from kaniko_core.builder.products import check_products
-from kaniko_core.builder.project import open_preview, open_project
+from kaniko_core.builder.project import Project, open_preview, open_project
 from kaniko_core.builder.run import refuse_forbidden
 from kaniko_core.cache.images import Freshness, ImageCache
 from kaniko_core.context.named import ArchiveContext, GitContext, LocalContext
@@ -97,7 +97,7 @@ def dryrun(
         Registry(registry, push=False, progress=progress) as pull,
         ExitStack() as stack,
     ):
-        project = open_project(build, remote, reproducible=image.reproducible)
+        project = open_project(build, remote, reproducible=image.reproducible, progress=progress)
         images = BaseImages(pull, images_on_disk, progress)
         knowns = known_of(project, build, image, images=images, remote=remote, stack=stack)
         announce_checks(project, knowns[0].plan, images, progress)
@@ -112,7 +112,13 @@ def dryrun(
             reuse = reuse_of(known, layers, opened, output, progress)
             choice = None if reuse is None else reuse.chosen().choice
             texts.append(plan_text(project.dockerfile, known.plan, found, choice))
-    return "\n".join([*texts, output_text(output)])
+    return "\n".join([*_context_text(project), *texts, output_text(output)])
+
+
+def _context_text(project: Project) -> Iterator[str]:
+    if project.fetched is not None:
+        what = " ".join(item for pair in list(project.origin.items())[1:] for item in pair)
+        yield f"context {project.fetched.name}, {what}\n"
 
 
 def _found(
@@ -228,8 +234,8 @@ def _context(context: LocalContext | GitContext | ArchiveContext) -> str:
             return f"directory {directory}"
         case GitContext(reference=reference):
             return f"git repository {reference.name}"
-        case ArchiveContext(url=url):
-            return url
+        case ArchiveContext(address=address):
+            return address.name
         case _:
             assert_never(context)
 

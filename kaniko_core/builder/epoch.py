@@ -1,7 +1,7 @@
 """SOURCE_DATE_EPOCH: the time that stands for the present in what a build makes.
 
     --build-arg SOURCE_DATE_EPOCH=1704067200    seconds since 1970
-    ARG SOURCE_DATE_EPOCH=context               when the build context was made: not known here
+    ARG SOURCE_DATE_EPOCH=context               when the build context was made, if it was fetched
     ARG SOURCE_DATE_EPOCH=sources               when a named context was made; or the source of a
                                                 stage of FROM scratch and one remote ADD only
 
@@ -34,6 +34,7 @@ def epoch_of(
     arguments: Scope,
     build_args: Mapping[str, str],
     *,
+    context_time: int | None = None,
     named: Callable[[str], NamedContext | None],
     named_time: Callable[[NamedContext], int | None],
     added_time: Callable[[Add], int | None],
@@ -44,6 +45,7 @@ def epoch_of(
         dockerfile: whose stages may be named.
         arguments: its global scope.
         build_args: values given for ARGs.
+        context_time: when the build context was made, if that is known: of a directory, it is not.
         named: returns a named context.
         named_time: returns when that was made.
         added_time: returns when the one source of an ADD was made; its words are expanded.
@@ -58,7 +60,7 @@ def epoch_of(
     if _SECONDS.fullmatch(value):
         return int(value)
     if value == _CONTEXT:
-        return None  # it is a directory, and when it was made nobody knows
+        return context_time
     context = named(value)
     if context is not None:
         return named_time(context)

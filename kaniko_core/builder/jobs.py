@@ -96,7 +96,7 @@ def finish(jobs: Sequence[Job], output: OutputOptions, started: datetime) -> Bui
                 if len(jobs) > 1:
                     work.progress(Noted(f"building for {job.platform}"))
                 made.append(job.work.images(job.chosen()))
-            result = work.delivery.deliver(making.products(made))
+            result = work.delivery.deliver(making.products(made), work.known.project.origin)
             making.export([images[0] for images in made])
             return result
         except LostLayer as lost:

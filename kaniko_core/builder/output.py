@@ -11,7 +11,7 @@ build fails with the first error, whose notes name all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -197,11 +197,14 @@ class Delivery:
             upload.cancel()
         wait(uploads)
 
-    def deliver(self, products: Sequence[Product]) -> BuildResult:
+    def deliver(
+        self, products: Sequence[Product], context: Mapping[str, str] | None = None
+    ) -> BuildResult:
         """Put everything everywhere it was asked for.
 
         Args:
             products: what became of each target, in their order.
+            context: what there is to say of a context that was fetched.
 
         Raises:
             LostLayer: a layer of the cache is none: nothing is said about the images yet.
@@ -215,7 +218,7 @@ class Delivery:
             for product, names, references in zip(products, self._names, pushed, strict=True)
         )
         times = Times(self._begun, built, self._now())
-        write_reports(self._options, delivered, times, self._registry.put_text)
+        write_reports(self._options, delivered, times, self._registry.put_text, context)
         return BuildResult(delivered)
 
     def _write_files(self, products: Sequence[Product]) -> None:

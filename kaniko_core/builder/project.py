@@ -7,14 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import assert_never
 
+from kaniko_core.addresses.archives import TarFile, WebFile
+from kaniko_core.addresses.git import GitReference
 from kaniko_core.addresses.url import is_http_address, parse_url
+from kaniko_core.attestations.materials import published
 from kaniko_core.builder import epoch
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.plan import ContextBase, ImageBase, LayoutBase, Plan
 from kaniko_core.builder.planner import Triggers, make_plan
-from kaniko_core.builder.remote import RemoteSources
+from kaniko_core.builder.remote import FetchedContext, RemoteSources
 from kaniko_core.builder.secrets import read_secrets
 from kaniko_core.builder.source import CopySource
 from kaniko_core.builder.workspace import open_workspace
@@ -23,8 +27,11 @@ from kaniko_core.context import (
     DockerfileSource,
     open_context,
     open_named,
+    outside_dockerfile,
     read_dockerfile,
 )
+from kaniko_core.context.fetched import ignore_files, open_fetched
+from kaniko_core.context.location import parse_location
 from kaniko_core.context.named import (
     ArchiveContext,
     GitContext,
@@ -35,14 +42,17 @@ from kaniko_core.context.named import (
 from kaniko_core.dockerfile.parser import parse_dockerfile
 from kaniko_core.dockerfile.stages import Dockerfile
 from kaniko_core.dockerfile.support import refuse_unsupported
+from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.platform import Platform
-from kaniko_core.options import BuildOptions, RegistryOptions
-from kaniko_core.progress import Progress
+from kaniko_core.options import BuildOptions, ImageOptions, RegistryOptions
+from kaniko_core.progress import Progress, Warned, silent
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.values import boolean
 
 # Configs of base images that are asked for at once.
 _CONFIGS = 8
+# Source: OCI image specification, "Annotations".
+_SOURCE, _REVISION = "org.opencontainers.image.source", "org.opencontainers.image.revision"
 _KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
 
 
@@ -56,6 +66,8 @@ class Project:
         build_args: values for ARGs.
         epoch: the time that stands for the present, in seconds since 1970.
         text: the Dockerfile as it was written.
+        fetched: where the context came from; None for a directory of this machine.
+        own: whether the Dockerfile is one of the context's.
     """
 
     context: BuildContext
@@ -66,6 +78,18 @@ class Project:
     platform: Platform | None = None
     epoch: int | None = None
     text: bytes = b""
+    fetched: FetchedContext | None = None
+    own: bool = True
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What there is to say of where the context was fetched; empty for a directory."""
+        if self.fetched is None:
+            return {}
+        version = self.fetched.version
+        what = "digest" if isinstance(version, Digest) else "commit"
+        uri = published(self.fetched.address) or self.fetched.name
+        return {"uri": uri, what: str(version)}
 
     def each(self, platforms: Iterable[Platform | None]) -> list[Project]:
         """Return this for each of *platforms*."""
@@ -126,7 +150,21 @@ def _with_directories(plan: Plan) -> Plan:
     return plan
 
 
-Sources = tuple[BuildContext, DockerfileSource]
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a build is made from.
+
+    Attributes:
+        context: the files of COPY and ADD.
+        dockerfile: as it was written.
+        fetched: where the context came from; None for a directory of this machine.
+        own: whether the Dockerfile is one of the context's.
+    """
+
+    context: BuildContext
+    dockerfile: DockerfileSource
+    fetched: FetchedContext | None = None
+    own: bool = True
 
 
 @contextmanager
@@ -145,26 +183,65 @@ def open_preview(
             options=registry,
             secrets=read_secrets(options.secret).values,
             progress=progress,
+            limit=options.context_limit,
+            own=own_repository(options),
         ) as remote,
     ):
         yield remote
 
 
-def read_sources(options: BuildOptions, remote: RemoteSources) -> Sources:
-    """Find the context, and read the Dockerfile, whatever is in it.
+def read_sources(
+    options: BuildOptions, remote: RemoteSources, progress: Progress = silent
+) -> Sources:
+    """Find the context, fetch it if need be, and read the Dockerfile, whatever is in it.
 
     Raises:
-        ContextError: one of them cannot be read.
+        ContextError: one of them cannot be read, or fetched.
         UsageError: an option is wrong.
     """
     dockerfile: str | DockerfileSource = options.dockerfile
     if is_http_address(options.dockerfile):
         dockerfile = _fetched(options.dockerfile, remote)
-    return open_context(options.context, options.context_sub_path, dockerfile)
+    location = remote.location(options.location)
+    sub_path = options.context_sub_path
+    if isinstance(location, Path):
+        return Sources(*open_context(str(location), sub_path, dockerfile))
+    if isinstance(location, GitReference):
+        location = _with_git_dir(location, build_arguments(options))
+    if isinstance(dockerfile, str):
+        dockerfile = outside_dockerfile(dockerfile) or dockerfile
+    outside = dockerfile if isinstance(dockerfile, DockerfileSource) else None
+    leaving = ignore_files(options.dockerfile, sub_path, outside)
+    fetched = remote.context(location, leaving, cloning=options.cloning)
+    context, source = open_fetched(fetched.directory, fetched.name, leaving, dockerfile)
+    if outside is not None and options.dockerfile == BuildOptions().dockerfile:
+        progress(Warned(f"the Dockerfile is that of this directory, not that of {fetched.name}"))
+    return Sources(context, source, fetched, own=outside is None)
+
+
+def _with_git_dir(reference: GitReference, build_args: Mapping[str, str]) -> GitReference:
+    """Return *reference* with what the build argument says about ``.git``, where it says nothing.
+
+    As BuildKit reads it, what is neither true nor false means yes.
+    """
+    keep = build_args.get(_KEEP_GIT_DIR)
+    if keep is None or reference.keep_git_dir is not None:
+        return reference
+    return replace(reference, keep_git_dir=keep != "" and boolean(keep) is not False)
+
+
+def own_repository(options: BuildOptions) -> GitReference | None:
+    """Return the repository that the credentials of the environment are for: the context's.
+
+    Where the context is none, it is the first that ``--build-context`` names.
+    """
+    named = NamedContexts.parse(options.build_context)
+    found = [parse_location(options.location), *named.repositories]
+    return next((item for item in found if isinstance(item, GitReference)), None)
 
 
 def _fetched(address: str, remote: RemoteSources) -> DockerfileSource:
-    fetched = remote.http_file(address)
+    fetched = remote.file(WebFile(address))
     # What an address has besides its path may be a password.
     return read_dockerfile(fetched.path, parse_url(address).name)
 
@@ -175,6 +252,7 @@ def open_project(
     sources: Sources | None = None,
     *,
     reproducible: bool = False,
+    progress: Progress = silent,
 ) -> Project:
     """Find the context, and read the Dockerfile; unless they are given as *sources*.
 
@@ -186,18 +264,35 @@ def open_project(
         UsageError: an option is.
     """
     named = NamedContexts.parse(options.build_context)
-    context, source = sources or read_sources(options, remote)
+    found = sources or read_sources(options, remote, progress)
+    if ArchiveContext(TarFile(None)) in named:
+        # Now, because nobody can be woken who waits for somebody to type.
+        remote.archive(TarFile(None))
+    source = found.dockerfile
     project = Project(
-        context,
+        found.context,
         named,
         parse_dockerfile(source.data, source.path),
         build_arguments(options),
         options.targets,
         options.platforms[0],
         text=source.data,
+        fetched=found.fetched,
+        own=found.own,
     )
     project = _timed(project, remote)
     return _at(project, 0) if reproducible and project.epoch is None else project
+
+
+def labelled(image: ImageOptions, options: BuildOptions, project: Project) -> ImageOptions:
+    """Return *image* with the labels of the context's commit, if the user asks for them."""
+    fetched = project.fetched
+    if not options.cloning.labels or fetched is None or isinstance(fetched.version, Digest):
+        return image
+    source = published(fetched.address).partition("#")[0]
+    labels = ((_SOURCE, source), (_REVISION, fetched.version))
+    # What the user says himself comes later, and counts.
+    return replace(image, label=(*labels, *image.label))
 
 
 def build_arguments(options: BuildOptions) -> dict[str, str]:
@@ -215,9 +310,9 @@ def _timed(project: Project, remote: RemoteSources) -> Project:
     def time_of(context: NamedContext) -> int | None:
         match context:
             case GitContext(reference):
-                return remote.git_tree(reference).time
-            case ArchiveContext(url):
-                return remote.url_time(url)
+                return remote.git_tree(reference, own=True).time
+            case ArchiveContext(address):
+                return remote.archive(address).time
             case _:
                 # Nobody knows when a directory, or an image, was made.
                 return None
@@ -226,6 +321,7 @@ def _timed(project: Project, remote: RemoteSources) -> Project:
         project.dockerfile,
         arguments,
         project.build_args,
+        context_time=None if project.fetched is None else project.fetched.time,
         named=lambda name: project.named.find(name, project.platform or Platform.host()),
         named_time=time_of,
         added_time=remote.time_of,
@@ -244,9 +340,7 @@ class ContextFiles:
 
     def __init__(self, project: Project, remote: RemoteSources, stack: ExitStack) -> None:
         self._remote = remote
-        keep = project.build_args.get(_KEEP_GIT_DIR)
-        # As BuildKit reads it: what is neither true nor false means yes.
-        self._keep_git_dir = None if keep is None else keep != "" and boolean(keep) is not False
+        self._build_args = project.build_args
         self._stack = stack
         self._lock = threading.Lock()
         self._open: dict[ContextBase, CopySource] = {}
@@ -268,11 +362,10 @@ class ContextFiles:
             case LocalContext(directory):
                 context = open_named(wanted.name, directory)
             case GitContext(reference):
-                if reference.keep_git_dir is None:
-                    reference = replace(reference, keep_git_dir=self._keep_git_dir)
-                context = BuildContext(self._remote.git_tree(reference).directory)
-            case ArchiveContext(url):
-                context = BuildContext(self._remote.web_context(url).directory)
+                reference = _with_git_dir(reference, self._build_args)
+                context = BuildContext(self._remote.git_tree(reference, own=True).directory)
+            case ArchiveContext(address):
+                context = BuildContext(self._remote.archive(address).directory)
             case never:
                 assert_never(never)
         return self._source(context, f"the context {wanted.name}")

@@ -1,22 +1,25 @@
-"""What a build fetches from elsewhere: sources of ADD, contexts, a Dockerfile; each once.
-
-A word of ADD is a git repository if BuildKit's grammar says so, else a URL if it begins like
-one, else a file of the build context.
-"""
+"""What a build fetches from elsewhere: its context, sources of ADD, a Dockerfile; each once."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, TypeVar, cast
+from typing import Self
 
-from kaniko_core.addresses.git import GitReference, parse_git_reference
-from kaniko_core.addresses.url import is_http_address, parse_url
-from kaniko_core.builder.add import is_archive
+from kaniko_core.addresses.archives import (
+    ArchiveAddress,
+    BucketObject,
+    RemoteFile,
+    TarFile,
+    WebFile,
+)
+from kaniko_core.addresses.cloning import GitOptions
+from kaniko_core.addresses.git import GitReference
+from kaniko_core.builder.once import Once
 from kaniko_core.builder.source import (
     CopySource,
     FetchedFile,
@@ -24,22 +27,31 @@ from kaniko_core.builder.source import (
     LocalWord,
     SourceItem,
 )
+from kaniko_core.builder.wanted import remote_source
+from kaniko_core.context.leaving import IgnoreFiles
+from kaniko_core.context.location import Location, RemoteLocation, parse_location
 from kaniko_core.dockerfile.instructions import Add
-from kaniko_core.errors import ContentError, KanikoError, UsageError, disk_errors
+from kaniko_core.errors import UsageError, disk_errors
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.entry import SECOND
 from kaniko_core.options import RegistryOptions
+from kaniko_core.options.build import LARGEST_CONTEXT
 from kaniko_core.progress import Progress, silent
 from kaniko_core.registry.hosts import HostRules
 from kaniko_core.registry.pacing import Pacing
 from kaniko_core.registry.transport import Transport
-from kaniko_core.remote.archive import newest_file, unpack_context
+from kaniko_core.remote.archive import NotAnArchive, newest_file, open_tar_file, unpack_context
+from kaniko_core.remote.environment import opens_azure, variables
 from kaniko_core.remote.git import GitTree, Repositories
+from kaniko_core.remote.git_clone import Checkout
 from kaniko_core.remote.gitrun import GitProgram, find_git
 from kaniko_core.remote.http import FetchedUrl, WebFiles, parse_checksum
+from kaniko_core.remote.incoming import Incoming
+from kaniko_core.remote.keeping import stored
+from kaniko_core.remote.lfs import LargeFiles
+from kaniko_core.remote.netrc import Netrc
+from kaniko_core.remote.stores import Buckets
 from kaniko_core.rootfs.tree import Rootfs
-
-T = TypeVar("T")
 
 # The one file of a context that is behind a URL and no archive, as with BuildKit.
 CONTEXT_FILE = "context"
@@ -47,16 +59,24 @@ _AT_ONCE = 4  # sources of one ADD that are fetched at the same time
 
 
 @dataclass(frozen=True, slots=True)
-class WebContext:
-    """What a URL serves as a context.
+class FetchedContext:
+    """A context that was fetched.
 
     Attributes:
-        directory: the files of the archive; or one file, ``CONTEXT_FILE``.
-        archive: which of the two.
+        directory: its files.
+        name: how to name it to people.
+        address: where it is from, for others; empty where that is this machine.
+        version: the digest of an archive, or a commit.
+        time: when it was made, in seconds since 1970, if that is known.
+        archive: False for one file, ``CONTEXT_FILE``, that is no archive.
     """
 
     directory: Path
-    archive: bool
+    name: str
+    address: str
+    version: Digest | str
+    time: int | None
+    archive: bool = True
 
 
 class RemoteSources:
@@ -69,6 +89,9 @@ class RemoteSources:
         ssh_socket: returns the socket of the user's SSH agent, where there is to be one.
         progress: told of what is fetched.
         pacing: how often a download is tried again, and when.
+        limit: the most that an archive of a context may unpack to, in bytes.
+        environment: the process's by default; credentials of the user are in it.
+        own: the repository whose host gets the credentials of ``GIT_USERNAME`` and its like.
     """
 
     def __init__(
@@ -80,21 +103,41 @@ class RemoteSources:
         ssh_socket: Callable[[], Path | None] = lambda: None,
         progress: Progress = silent,
         pacing: Pacing | None = None,
+        limit: int = LARGEST_CONTEXT,
+        environment: Mapping[str, str] | None = None,
+        own: GitReference | None = None,
     ) -> None:
         # What is allowed for all registries is not meant for the rest of the world.
         rules = replace(
             HostRules.of(options or RegistryOptions(), push=False), plain=False, unverified=False
         )
         self._fresh = fresh
+        self._progress = progress
+        self._limit = limit
         self._stopped = threading.Event()
         self._transport = Transport(rules)
         self._lock = threading.Lock()
-        self._known: dict[Hashable, Future[object]] = {}
+        self._once = Once()
         self._stack = ExitStack()
         secrets, pacing = secrets or {}, pacing or Pacing()
-        self._files = WebFiles(self._transport, secrets, pacing, progress, self._stopped)
+        self._environment = variables() if environment is None else environment
+        netrc = Netrc(self._environment, progress)
+        self._files = WebFiles(
+            self._transport, secrets, pacing, progress, self._stopped, netrc=netrc
+        )
+        self._buckets = Buckets(self._environment, rules.trust, progress, self._stopped)
         self._repositories = Repositories(
-            self._git, secrets, rules.trust, ssh_socket, progress, self._stopped, pacing
+            self._git,
+            secrets,
+            rules.trust,
+            ssh_socket,
+            progress,
+            self._stopped,
+            pacing,
+            large_files=LargeFiles(self._transport, pacing, progress, self._stopped),
+            environment=self._environment,
+            own_host=None if own is None or own.url is None else own.url.host,
+            netrc=netrc,
         )
 
     def items(self, add: Add) -> list[SourceItem]:
@@ -132,70 +175,100 @@ class RemoteSources:
             KanikoError: as :meth:`items`; or the source is not remote.
         """
         (word,) = add.sources
-        reference = _git_reference(word)
-        if reference is not None:
-            return self.git_tree(_adjusted(reference, add)).time
-        if not is_http_address(word):
-            raise UsageError(f"{word} is no remote source", hint="name a URL or a git repository")
-        checksum = parse_checksum(add.checksum) if add.checksum else None
-        return self.url_time(word, checksum)
+        match remote_source(word, add):
+            case GitReference() as reference:
+                return self.git_tree(reference).time
+            case BucketObject() | WebFile() as address:
+                checksum = parse_checksum(add.checksum) if add.checksum else None
+                fetched = self.file(address, checksum)
+                if fetched.mtime_ns:
+                    return fetched.mtime_ns // SECOND
+                with fetched.path.open("rb") as stream:
+                    return newest_file(stream)
+            case None:
+                raise UsageError(
+                    f"{word} is no remote source", hint="name a URL or a git repository"
+                )
 
-    def url_time(self, url: str, checksum: Digest | None = None) -> int | None:
-        """Return when what is behind *url* was made, in seconds since 1970, if that is known.
-
-        It is known if the server says it, or else if it is an archive: from its newest file.
+    def location(self, text: str) -> Location:
+        """Return what *text* names, as the user wrote it for ``--context``.
 
         Raises:
-            ContextError: it cannot be fetched, or has another checksum.
+            UsageError: contexts of this kind are not supported, or it is not what it seems to be.
         """
-        fetched = self.http_file(url, checksum)
-        if fetched.mtime_ns:
-            return fetched.mtime_ns // SECOND
-        with fetched.path.open("rb") as stream:
-            return newest_file(stream)
+        return parse_location(text, self._environment.get("GIT_PULL_METHOD", ""))
 
-    def git_tree(self, reference: GitReference) -> GitTree:
-        """Return the files of a repository.
+    def git_tree(self, reference: GitReference, *, own: bool = False) -> GitTree:
+        """Return the files of a repository; *own* if the user named it, and not the Dockerfile.
 
         Raises:
             ContextError: it cannot be fetched.
         """
         return self._once(
-            reference, lambda: self._repositories.fetch(reference, self._fresh("git"))
+            (reference, own),
+            lambda: self._repositories.fetch(reference, self._fresh("git"), Checkout(own=own)),
         )
 
-    def http_file(self, url: str, checksum: Digest | None = None) -> FetchedUrl:
-        """Return what is behind *url*, as a file.
+    def file(self, address: RemoteFile, checksum: Digest | None = None) -> FetchedUrl:
+        """Return what is at *address*, as a file.
 
         Raises:
             ContextError: it cannot be fetched, or has another checksum.
         """
         return self._once(
-            (url, checksum), lambda: self._files.fetch(url, self._fresh("downloads"), checksum)
+            (address, checksum),
+            lambda: self._stored(address, self._fresh("downloads"), checksum),
         )
 
-    def web_context(self, url: str) -> WebContext:
-        """Return the files of the archive behind *url*, or the file itself if it is none.
+    def archive(self, address: ArchiveAddress) -> FetchedContext:
+        """Return the files of the archive at *address*, or the one file there if it is none.
 
         Raises:
-            ContextError: it cannot be fetched.
+            ContextError: it cannot be fetched; or it is on this machine, and no archive.
             ContentError: the archive is damaged.
         """
-        return self._once(("context", url), lambda: self._unpacked(url))
+        return self._once(("archive", address), lambda: self._archive_or_file(address))
+
+    def context(
+        self,
+        location: RemoteLocation,
+        leaving: IgnoreFiles,
+        *,
+        cloning: GitOptions | None = None,
+    ) -> FetchedContext:
+        """Return the build context, without what its patterns leave out.
+
+        Args:
+            location: where it is.
+            leaving: where its patterns come from.
+            cloning: what the user says about a repository.
+
+        Raises:
+            ContextError: it cannot be fetched, or is no archive.
+            ContentError: the archive is damaged.
+        """
+
+        def fetched() -> FetchedContext:
+            if not isinstance(location, GitReference):
+                return self._unpacked(location, leaving)
+            how = Checkout(options=cloning or GitOptions(), leaving=leaving, own=True)
+            tree = self._repositories.fetch(location, self._fresh("git"), how)
+            address = _commit_address(location, tree.commit)
+            return FetchedContext(tree.directory, location.name, address, tree.commit, tree.time)
+
+        return self._once(("context", location), fetched)
 
     def fetched(self) -> dict[str, Digest | str]:
         """Return what was fetched so far, by address: files' digests, repositories' commits."""
-        with self._lock:
-            known = dict(self._known)
         found: dict[str, Digest | str] = {}
-        for key, future in known.items():
-            if not future.done() or future.exception() is not None:
-                continue
-            match key, future.result():
-                case GitReference() as reference, GitTree(commit=commit):
-                    found[f"{reference.address}#{reference.ref or commit}"] = commit
-                case (str() as url, _), FetchedUrl(digest=digest):
-                    found[url] = digest
+        for key, result in self._once.done():
+            match key, result:
+                case (GitReference() as reference, _), GitTree(commit=commit):
+                    found[_commit_address(reference, commit)] = commit
+                case (WebFile() | BucketObject() as address, _), FetchedUrl(digest=digest):
+                    found[_address(address)] = digest
+                case _, FetchedContext(address=address, version=version) if address:
+                    found[address] = version
         return found
 
     def cancel(self) -> None:
@@ -225,8 +298,8 @@ class RemoteSources:
         checksum = parse_checksum(add.checksum) if add.checksum else None
         return lambda: self._file(wanted, checksum, unpack=bool(add.unpack))
 
-    def _file(self, url: str, checksum: Digest | None, *, unpack: bool) -> FetchedFile:
-        fetched = self.http_file(url, checksum)
+    def _file(self, wanted: RemoteFile, checksum: Digest | None, *, unpack: bool) -> FetchedFile:
+        fetched = self.file(wanted, checksum)
         return FetchedFile(fetched.path, fetched.name, mtime_ns=fetched.mtime_ns, unpack=unpack)
 
     def _tree(self, reference: GitReference) -> FetchedTree:
@@ -242,87 +315,77 @@ class RemoteSources:
     def _git(self) -> GitProgram:
         return self._once("git", lambda: find_git(self._fresh("home"), self._stopped))
 
-    def _unpacked(self, url: str) -> WebContext:
-        fetched = self.http_file(url)
+    def _plain(self, address: ArchiveAddress) -> ArchiveAddress:
+        """Return a blob of Azure as the URL that it is, where no credentials open it."""
+        if not isinstance(address, BucketObject) or not address.host:
+            return address
+        public = address.signature or not opens_azure(self._environment)
+        return WebFile(address.url) if public else address
+
+    def _incoming(self, address: ArchiveAddress) -> Incoming:
+        match self._plain(address):
+            case TarFile() as file:
+                return open_tar_file(file)
+            case BucketObject() as wanted:
+                return self._buckets.open(wanted)
+            case WebFile(url):
+                return self._files.open(url)
+
+    def _stored(self, address: RemoteFile, path: Path, checksum: Digest | None) -> FetchedUrl:
+        plain = self._plain(address)
+        if isinstance(plain, WebFile):
+            return self._files.fetch(plain.url, path, checksum)
+        assert isinstance(plain, BucketObject)
+        with self._buckets.open(plain) as incoming:
+            digest = stored(incoming, path, checksum)
+        return FetchedUrl(path, plain.file_name, incoming.mtime_ns, digest)
+
+    def _archive_or_file(self, address: ArchiveAddress) -> FetchedContext:
+        try:
+            return self._unpacked(address)
+        except NotAnArchive:
+            if isinstance(address, TarFile):
+                raise
+        fetched = self.file(address)
         directory = self._fresh("contexts")
+        with disk_errors("keep a context in", directory):
+            directory.mkdir(mode=0o755)
+            (directory / CONTEXT_FILE).hardlink_to(fetched.path)
+        time = fetched.mtime_ns // SECOND or None
+        where = _address(address)
+        return FetchedContext(directory, address.name, where, fetched.digest, time, archive=False)
+
+    def _unpacked(
+        self, address: ArchiveAddress, leaving: IgnoreFiles | None = None
+    ) -> FetchedContext:
+        directory = self._fresh("contexts")
+        modified = 0
+
+        def opened() -> Incoming:
+            nonlocal modified
+            incoming = self._incoming(address)
+            modified = incoming.mtime_ns
+            return incoming
+
         with disk_errors("unpack a context into", directory):
             directory.mkdir(mode=0o755)
-            with fetched.path.open("rb") as stream:
-                archive = is_archive(stream)
-            if not archive:
-                (directory / CONTEXT_FILE).hardlink_to(fetched.path)
-                return WebContext(directory, archive)
-            try:
-                with fetched.path.open("rb") as stream:
-                    unpack_context(stream, directory)
-            except ContentError as error:
-                name = parse_url(url).name
-                raise ContentError(f"cannot unpack {name}: {error}", hint=error.hint) from error
-        return WebContext(directory, archive)
-
-    def _once(self, key: Hashable, action: Callable[[], T]) -> T:
-        """Do *action*, or wait for whoever does it already; return what came of it."""
-        with self._lock:
-            known = self._known.get(key)
-            mine: Future[object] = Future()
-            if known is None:
-                self._known[key] = mine
-        if known is not None:
-            return cast("T", known.result())
-        try:
-            result = action()
-        except BaseException as error:
-            mine.set_exception(error)
-            raise
-        mine.set_result(result)
-        return result
-
-
-def remote_source(word: str, add: Add) -> GitReference | str | None:
-    """Return what a source word of *add* names elsewhere: a repository, as the flags say, or a URL.
-
-    None for a file of the build context.
-
-    Raises:
-        KanikoError: it names a repository, but is wrong, or a flag contradicts it.
-    """
-    reference = _git_reference(word)
-    if reference is not None:
-        return _adjusted(reference, add)
-    return word if is_http_address(word) else None
-
-
-def _git_reference(word: str) -> GitReference | None:
-    """Return the repository that a word of ADD names; None where it names none.
-
-    Raises:
-        UsageError: it does, but is wrong.
-    """
-    reference = parse_git_reference(word)
-    return None if reference is None or reference.looks_local else reference
-
-
-def _adjusted(reference: GitReference, add: Add) -> GitReference:
-    """Return *reference* with what the flags of *add* say.
-
-    Raises:
-        KanikoError: they say another thing.
-    """
-    keep, checksum = reference.keep_git_dir, reference.checksum
-    if None not in (keep, add.keep_git_dir) and keep != add.keep_git_dir:
-        raise KanikoError(
-            f"--keep-git-dir={str(add.keep_git_dir).lower()} contradicts the query of "
-            f"{reference.name}",
-            hint="say it once",
+        again = not (isinstance(address, TarFile) and address.path is None)
+        found = unpack_context(
+            opened,
+            directory,
+            leaving=leaving,
+            limit=self._limit,
+            again=again,
+            progress=self._progress,
         )
-    if add.checksum and checksum and add.checksum != checksum:
-        raise KanikoError(
-            f"--checksum={add.checksum} contradicts the query of {reference.name}, "
-            f"which says {checksum}",
-            hint="say it once",
-        )
-    return replace(
-        reference,
-        keep_git_dir=add.keep_git_dir if keep is None else keep,
-        checksum=checksum or add.checksum or "",
-    )
+        time = modified // SECOND or found.newest
+        return FetchedContext(directory, address.name, _address(address), found.digest, time)
+
+
+def _address(address: ArchiveAddress) -> str:
+    """Return where something is from, for others: without what is secret."""
+    return "" if isinstance(address, TarFile) else address.name
+
+
+def _commit_address(reference: GitReference, commit: str) -> str:
+    return f"{reference.address}#{reference.ref or commit}"

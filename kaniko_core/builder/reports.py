@@ -9,7 +9,8 @@
 BuildKit's keys are those of ``docker buildx build --metadata-file``, and for several targets those
 of ``docker buildx bake``: an object for each. ``kaniko.build.timing`` is our own, and is there
 once, beside them: when the build began and everything was delivered, and how many seconds it took
-to build and to deliver.
+to build and to deliver. So is ``kaniko.build.context``, where the context was fetched: ``uri``, and
+``commit`` or ``digest``.
 
 Source: docker buildx build, "Write build result metadata to a file"; docker buildx bake, likewise.
 """
@@ -17,7 +18,7 @@ Source: docker buildx build, "Write build result metadata to a file"; docker bui
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ from kaniko_core.oci.index import ImageIndex
 from kaniko_core.oci.reference import Reference
 from kaniko_core.options import OutputOptions, UploadAddress
 
-_TIMING = "kaniko.build.timing"
+_TIMING, _CONTEXT = "kaniko.build.timing", "kaniko.build.context"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def write_reports(
     delivered: Sequence[Delivered],
     times: Times,
     send: Callable[[str, str], None],
+    context: Mapping[str, str] | None = None,
 ) -> None:
     """Write everything that *options* ask for.
 
@@ -77,6 +79,7 @@ def write_reports(
         delivered: the targets, in their order.
         times: of this build.
         send: PUTs a text to an address.
+        context: where the context was fetched from, and what it was.
 
     Raises:
         DiskError: a file cannot be written.
@@ -95,7 +98,7 @@ def write_reports(
             options.image_name_tag_with_digest_file,
             "".join(f"{name}@{digest}\n" for name, digest in named),
         ),
-        (options.metadata_file, json.dumps(metadata(delivered, times), indent=2) + "\n"),
+        (options.metadata_file, json.dumps(metadata(delivered, times, context), indent=2) + "\n"),
         (options.images_file, _images(delivered)),
     )
     for place, text in texts:
@@ -116,9 +119,12 @@ def _images(delivered: Sequence[Delivered]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def metadata(delivered: Sequence[Delivered], times: Times) -> dict[str, Any]:
+def metadata(
+    delivered: Sequence[Delivered], times: Times, context: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the object that ``--metadata-file`` gets."""
-    timing = {
+    found: dict[str, Any] = {_CONTEXT: dict(context)} if context else {}
+    found |= {
         _TIMING: {
             "startedOn": _rfc3339(times.begun),
             "finishedOn": _rfc3339(times.delivered),
@@ -127,8 +133,8 @@ def metadata(delivered: Sequence[Delivered], times: Times) -> dict[str, Any]:
         }
     }
     if len(delivered) == 1:
-        return _described(delivered[0]) | timing
-    return {each.stage: _described(each) for each in delivered} | timing
+        return _described(delivered[0]) | found
+    return {each.stage: _described(each) for each in delivered} | found
 
 
 def _described(delivered: Delivered) -> dict[str, Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kaniko_core.addresses.git import parse_git_reference
-from kaniko_core.addresses.url import is_http_address
 from kaniko_core.builder.configure import StageState, expand, located
 from kaniko_core.builder.destination import Defaults, Destination
 from kaniko_core.builder.files import Changes, FileCopier
 from kaniko_core.builder.parents import Pivot
 from kaniko_core.builder.source import CopySource, InlineFile, LocalWord, Match, SourceItem
+from kaniko_core.builder.wanted import is_remote_word
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.dockerfile.instructions import Add, Copy, Heredoc
 from kaniko_core.dockerfile.words import Lexer
@@ -155,14 +154,6 @@ def refuse_impossible(
                 "ADD --checksum is for URLs and git repositories, and this source is neither",
                 hint="leave it out: the context's files are copied as they are",
             )
-
-
-def is_remote_word(word: str) -> bool:
-    """Whether ADD fetches *word*; for anything else it is a file of the context."""
-    if is_http_address(word):
-        return True
-    reference = parse_git_reference(word)
-    return reference is not None and not reference.looks_local
 
 
 def tops(origin: CopySource, word: str, pivot: Pivot) -> Iterator[Match]:

@@ -22,7 +22,6 @@ from kaniko_core.cli.flags import go_booleans
 from kaniko_core.cli.notices import Called, notices
 from kaniko_core.cli.option import SWITCH
 from kaniko_core.cli.pages import WIDEST
-from kaniko_core.cli.unsupported import NOT_YET
 from kaniko_core.cli.variables import variable_of
 from kaniko_core.console import (
     Failure,
@@ -159,11 +158,6 @@ def _explained(error: Any, name: str) -> UsageError:
     if option is None or not hasattr(error, "possibilities"):
         message = error.format_message().rstrip(".")
         return UsageError(message[:1].lower() + message[1:], hint=f"{name} --help tells more")
-    if option in NOT_YET.get(name, {}):
-        return UsageError(
-            f"{option} is a flag of kaniko that this version does not support yet",
-            hint=NOT_YET[name][option] or f"{name} --help lists those that it supports",
-        )
     known = [
         spelling
         for parameter in error.ctx.command.params

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from kaniko_core.addresses.cloning import GitOptions, git_options, merged
 from kaniko_core.errors import UsageError
 from kaniko_core.oci.platform import Platform, platforms
 from kaniko_core.options.flag import Flag
@@ -19,17 +20,55 @@ from kaniko_core.values import (
     named_context,
     names,
     secret,
+    size,
     ssh_agent,
 )
+
+_CONTEXT = "/workspace/"
+_STDIN_ARCHIVE = "tar://stdin"
+# Bytes. More than any context has, and less than what a bomb of some kilobytes can hold.
+LARGEST_CONTEXT = 128 << 30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildOptions:
     """What to build, from what."""
 
-    context: Annotated[str, Flag("Directory with the build context.", metavar="DIRECTORY")] = (
-        "/workspace/"
-    )
+    context: Annotated[
+        str,
+        Flag(
+            "The build context: a directory, tar://FILE, tar://stdin, or a git, https://, s3://, "
+            "gs:// or az:// address.",
+            metavar="LOCATION",
+        ),
+    ] = _CONTEXT
+    bucket: Annotated[
+        str,
+        Flag(
+            "Bucket with the archive of the build context, instead of --context; gs:// where "
+            "nothing else is said.",
+            metavar="BUCKET[/KEY]",
+        ),
+    ] = ""
+    git: Annotated[
+        tuple[tuple[str, str | int | bool], ...],
+        Flag(
+            "How to clone a context that is a git repository: branch=NAME, depth=N, "
+            "single-branch=BOOL, recurse-submodules=BOOL, insecure-skip-tls=BOOL, labels=BOOL; "
+            "repeatable.",
+            parse=git_options,
+            several=True,
+            metavar="KEY=VALUE[,...]",
+        ),
+    ] = ()
+    context_limit: Annotated[
+        int,
+        Flag(
+            "The most that the archive of a context may unpack to.",
+            parse=size,
+            metavar="SIZE",
+        ),
+    ] = LARGEST_CONTEXT
     context_sub_path: Annotated[
         str, Flag("Directory below the context to use as the context.", metavar="PATH")
     ] = ""
@@ -139,8 +178,8 @@ class BuildOptions:
     build_context: Annotated[
         tuple[tuple[str, str], ...],
         Flag(
-            "Another context, or what FROM and --from mean by a name: a directory, a git or "
-            "https:// address, docker-image://IMAGE or oci-layout://DIRECTORY; repeatable.",
+            "Another context, or what FROM and --from mean by a name: what --context can be, "
+            "docker-image://IMAGE or oci-layout://DIRECTORY; repeatable.",
             parse=named_context,
             metavar="NAME=VALUE",
         ),
@@ -184,7 +223,36 @@ class BuildOptions:
         """The platforms to build for, each once; None is this machine's."""
         return tuple(dict.fromkeys(self.custom_platform)) or (None,)
 
+    @property
+    def cloning(self) -> GitOptions:
+        """What all ``--git`` say together."""
+        return merged(self.git)
+
+    @property
+    def location(self) -> str:
+        """Where the context is."""
+        if not self.bucket:
+            return self.context
+        return self.bucket if "://" in self.bucket else f"gs://{self.bucket}"
+
+    @property
+    def stdin_takers(self) -> tuple[str, ...]:
+        """What is read from standard input, as people call it."""
+        values = (self.location, *(value for _, value in self.build_context))
+        takers = [f"the context {value}" for value in values if value == _STDIN_ARCHIVE]
+        return (*takers, "the Dockerfile") if self.dockerfile == "-" else tuple(takers)
+
     def __post_init__(self) -> None:
+        if len(self.stdin_takers) > 1:
+            raise UsageError(
+                f"{' and '.join(self.stdin_takers)} cannot both come from stdin",
+                hint="put the Dockerfile into the archive, or name it with --dockerfile",
+            )
+        if self.bucket and self.context not in ("", _CONTEXT):
+            raise UsageError(
+                f"--bucket {self.bucket} and --context {self.context} name two build contexts",
+                hint="leave --bucket out, and write --context=gs://BUCKET/KEY",
+            )
         if self.materialize and self.isolation is Isolation.SANDBOX:
             raise UsageError(
                 "--materialize leaves files in /, which a build in a sandbox never touches",

@@ -26,7 +26,6 @@ import kaniko_executor.cli
 import kaniko_warmer.cli
 from kaniko_core.cli import console, go_booleans, run, with_options
 from kaniko_core.cli.pages import OLD_NAMES, Command
-from kaniko_core.cli.unsupported import NOT_YET
 from kaniko_core.errors import KanikoError, UsageError
 from kaniko_core.oci.platform import Platform
 from kaniko_core.options import (
@@ -735,25 +734,6 @@ def test_help_has_every_option_under_the_names_of_today(ended: Run, program: str
         shown = {name for name in option.opts if name.islower() and name not in OLD_NAMES}
         assert option.hidden or shown <= words
         assert not (set(option.opts) - shown) & words
-
-
-@pytest.mark.parametrize(
-    ("program", "flag"), [(program, flag) for program in NOT_YET for flag in NOT_YET[program]]
-)
-def test_flags_of_go_kaniko_that_are_missing_are_refused_by_name(
-    ended: Run, program: str, flag: str
-) -> None:
-    result = ended(PROGRAMS[program], f"{flag}=x" if flag[1] == "-" else flag, name=program)
-    assert result.status == 2
-    error, hint = result.stderr.splitlines()
-    assert error == f"error: {flag} is a flag of kaniko that this version does not support yet"
-    assert hint.startswith("hint: ")
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_no_flag_is_both_there_and_missing(program: str) -> None:
-    options = typer.main.get_command(PROGRAMS[program]).params
-    assert not NOT_YET[program].keys() & {spelling for o in options for spelling in o.opts}
 
 
 def test_version_is_that_of_the_package(ended: Run) -> None:

@@ -93,6 +93,13 @@ def test_the_plan_is_printed_and_the_image_built(
     assert "push nowhere" in result.stdout
 
 
+def test_what_comes_from_stdin_is_not_read_twice(ended: Run, tmp_path: Path) -> None:
+    for argv in (("--context=tar://stdin",), (f"--context={tmp_path}", "--dockerfile=-")):
+        result = ended(recording({}), "--no-push", *argv, "--print-plan")
+        assert result.status == 2
+        assert "nothing is left of it for the build" in result.stderr
+
+
 def test_without_a_plan_there_is_no_image(ended: Run, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\nRUNN x\n")
     seen: dict[str, Any] = {}

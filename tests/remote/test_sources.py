@@ -5,10 +5,12 @@ import io
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from kaniko_core.addresses.archives import WebFile
 from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.builder.source import FetchedFile, FetchedTree, LocalWord
 from kaniko_core.dockerfile.instructions import Add, Heredoc, Source
@@ -205,27 +207,29 @@ def test_archive_becomes_a_context(
         (member("link", type=tarfile.SYMTYPE, linkname="/etc/passwd"), b""),
         (member("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3), b""),
     )
-    url = web.add("/c.tar.gz", gzip.compress(data), last_modified="Wed, 21 Oct 2015 07:28:00 GMT")
+    gzip_data = gzip.compress(data)
+    url = web.add("/c.tar.gz", gzip_data, last_modified="Wed, 21 Oct 2015 07:28:00 GMT")
 
-    context = sources.web_context(url)
+    context = sources.archive(WebFile(url))
 
     root = context.directory
     assert context.archive
-    assert sources.url_time(url) == COMMITTED
+    assert context.time == COMMITTED
+    assert str(context.version) == f"sha256:{sha256(gzip_data).hexdigest()}"
     assert (root / "Dockerfile").read_text() == "FROM scratch"
     assert (root / "Dockerfile").stat().st_mode & 0o777 == 0o640
     assert (root / "Dockerfile").stat().st_uid == root.stat().st_uid
     assert (root / "sub" / "big").stat().st_size == 3 << 20
     assert (root / "link").is_symlink()
     assert not (root / "null").exists()
-    assert sources.web_context(url) == context
+    assert sources.archive(WebFile(url)) == context
 
 
 def test_anything_else_is_one_file(
     web: WebServer,
     sources: RemoteSources,
 ) -> None:
-    context = sources.web_context(web.add("/Dockerfile", b"FROM scratch"))
+    context = sources.archive(WebFile(web.add("/Dockerfile", b"FROM scratch")))
 
     assert not context.archive
     assert [path.name for path in context.directory.iterdir()] == ["context"]
@@ -240,7 +244,7 @@ def test_archive_cannot_lead_out(
 ) -> None:
     address = web.add("/c.tar", archive((member(name), b"x")))
     with pytest.raises(ContentError, match=f"^cannot unpack {address}: "):
-        sources.web_context(address)
+        sources.archive(WebFile(address))
 
 
 @pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["plain", "gzip"])
@@ -255,7 +259,7 @@ def test_archive_without_a_date_is_as_old_as_its_newest_file(
     )
     url = web.add("/src.tar", packed(data))
 
-    assert sources.url_time(url) == 3000
+    assert sources.archive(WebFile(url)).time == 3000
     assert sources.time_of(add(url)) == 3000
 
 
@@ -271,7 +275,7 @@ def test_archive_without_a_date_is_as_old_as_its_newest_file(
     ids=["nothing", "text", "zeros", "no files", "cut off"],
 )
 def test_what_has_no_files_has_no_time(web: WebServer, sources: RemoteSources, data: bytes) -> None:
-    assert sources.url_time(web.add("/src.tar", data)) is None
+    assert sources.time_of(add(web.add("/src.tar", data))) is None
 
 
 def test_layers_are_no_contexts(
@@ -279,4 +283,4 @@ def test_layers_are_no_contexts(
     sources: RemoteSources,
 ) -> None:
     with pytest.raises(ContentError, match="whiteout"):
-        sources.web_context(web.add("/c.tar", archive((member("a/.wh.b"), b""))))
+        sources.archive(WebFile(web.add("/c.tar", archive((member("a/.wh.b"), b"")))))

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
+from kaniko_core.addresses.archives import RemoteFile, WebFile
 from kaniko_core.addresses.git import GitReference, is_commit
 from kaniko_core.addresses.url import parse_url
 from kaniko_core.builder.binds import copied_entries
@@ -34,10 +35,11 @@ from kaniko_core.builder.changes import ignored_changes
 from kaniko_core.builder.configure import StageState, command_line, expand, located
 from kaniko_core.builder.history import run_script
 from kaniko_core.builder.plan import ContextBase, Origin
-from kaniko_core.builder.remote import RemoteSources, remote_source
+from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.builder.run import HOSTNAME_ARGUMENT, parsed_mounts
 from kaniko_core.builder.source import CopySource
 from kaniko_core.builder.taken import TakenFiles, inline_files, source_entries, source_words
+from kaniko_core.builder.wanted import remote_source
 from kaniko_core.cache.key import Part
 from kaniko_core.dockerfile.instructions import Add, Copy, Run
 from kaniko_core.dockerfile.mounts import Mount, MountKind
@@ -214,15 +216,14 @@ class Inputs:
         )
         return FileParts([Part("git", wanted.name, value)])
 
-    def _url(self, add: Add, url: str) -> FileParts:
+    def _url(self, add: Add, wanted: RemoteFile) -> FileParts:
         with located(add.source):
-            # With a checksum, what is behind the URL is known without asking.
+            # With a checksum, what is at the address is known without asking.
             digest = parse_checksum(add.checksum) if add.checksum else None
             if digest is None:
-                digest = self.remote.http_file(url).digest
-            parsed = parse_url(url)
-        value = fields((("to", file_name(parsed)), ("content", str(digest))))
-        return FileParts([Part("url", parsed.name, value)])
+                digest = self.remote.file(wanted).digest
+        value = fields((("to", _name_of(wanted)), ("content", str(digest))))
+        return FileParts([Part("url", wanted.name, value)])
 
     def workdir(self, state: StageState) -> Iterator[Piece]:
         """Yield what WORKDIR follows from; *state* is the stage after it."""
@@ -283,6 +284,12 @@ def _source_words(instruction: Copy | Add) -> Iterator[Part]:
         remote = isinstance(instruction, Add) and remote_source(word, instruction) is not None
         # Another address may lead to the same; what is there is a part of its own.
         yield Part("source", str(place), "" if remote else word)
+
+
+def _name_of(wanted: RemoteFile) -> str:
+    if isinstance(wanted, WebFile):
+        return file_name(parse_url(wanted.url))
+    return wanted.file_name
 
 
 def _pinned(wanted: GitReference) -> str | None:

@@ -144,6 +144,8 @@ def open_layers(
 
 def path_in_context(project: Project) -> str:
     """Return where the Dockerfile is, wherever its context is checked out; else, its name."""
+    if project.fetched is not None and project.own:
+        return project.dockerfile.path
     path = Path(project.dockerfile.path).absolute()
     top = project.context.directory.absolute()
     return str(path.relative_to(top) if path.is_relative_to(top) else path.name)
