@@ -11,7 +11,6 @@ import kaniko_executor.cli
 import kaniko_warmer.cli
 from kaniko_core.cli import commands_of
 from kaniko_core.cli.option import Option, OptionGroup
-from kaniko_core.cli.unsupported import NOT_YET
 from kaniko_core.cli.variables import Rank, variable_of
 
 HERE = Path(__file__).parent
@@ -65,7 +64,7 @@ _GO_KANIKO = """\
 All that [osscontainertools/kaniko](https://github.com/osscontainertools/kaniko) has after
 v1.28.3, and what each row is here.
 *yes* means: as there, unless the row says otherwise; *no effect*: accepted, and a line says why
-nothing follows from it; *refused*: an error that says what to do instead.
+nothing follows from it.
 Tests are named as in [DOCKERFILE.md](DOCKERFILE.md).
 """
 
@@ -131,16 +130,13 @@ def _flags(program: str, rows: Mapping[str, list[str]]) -> str:
     return _table(
         ("Flag", "Here", "What differs", "Tests"),
         (
-            (f"`{flag}`", *_state(program, flag, known.get(flag), note), _tests(tests))
+            (f"`{flag}`", *_state(flag, known[flag], note), _tests(tests))
             for flag, (note, *tests) in rows.items()
         ),
     )
 
 
-def _state(program: str, flag: str, option: Option | None, note: str) -> Cells:
-    if option is None:
-        hint = NOT_YET[program][flag]
-        return "refused", f"{note} What to do: {hint}."
+def _state(flag: str, option: Option, note: str) -> Cells:
     if option.flag.notice:
         return "no effect", f"{option.flag.notice.capitalize()}."
     return "yes", note or (f"Now `{option.spelling}`." if flag != option.spelling else "")

@@ -7,9 +7,12 @@ set -euo pipefail
 packages=(
   docker-registry skopeo umoci podman buildah crun catatonit jq apache2-utils
   mmdebstrap debian-archive-keyring busybox-static
-  uidmap iproute2 util-linux libcap2-bin git openssh-client gcc libc6-dev ca-certificates
-  python3 python3-venv rpm db5.3-util
+  uidmap iproute2 util-linux libcap2-bin git openssh-client openssh-server gcc libc6-dev ca-certificates
+  python3 python3-venv rpm db5.3-util nginx zstd
 )
+# The tests fetch azurite, which stands for Azure's storage, by npm. Who has a node that is not
+# Debian's has its npm, too, and Debian's would not go with it.
+command -v npm >/dev/null || packages+=(nodejs npm)
 
 if ! command -v dpkg-query >/dev/null; then
   echo "setup: this is not Debian or Ubuntu; install the equivalents of: ${packages[*]}" >&2
