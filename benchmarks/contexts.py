@@ -2,7 +2,8 @@
 
 Ours is a whole build of nothing but the context: it is fetched, unpacked and read in, one small
 file of it is copied, and everything is removed again. The other side is the tool that a person
-would fetch and unpack it with. They take turns (A B A B) and medians are compared. All servers
+would fetch and unpack it with, and ``rm``, which is measured apart: the first ratio is to both, and
+the second to the tool alone. They take turns (A B A B) and medians are compared. All servers
 are on this machine, and files are random, so that neither network nor compression hides anything.
 """
 
@@ -166,11 +167,12 @@ class Bench:
 
     def run(self, source: Source, runs: int) -> Mapping[str, Sample]:
         """Return the samples of both sides."""
-        samples = {"ours": Sample(), "theirs": Sample()}
+        samples = {"ours": Sample(), "theirs": Sample(), "rm": Sample()}
         for turn in range(runs):
-            for name, sample in samples.items():
-                cost = self._ours(source) if name == "ours" else self._theirs(source)
-                sample.costs.append(cost)
+            fetched, removed = self._theirs(source)
+            costs = {"ours": self._ours(source), "theirs": fetched, "rm": removed}
+            for name, cost in costs.items():
+                samples[name].costs.append(cost)
                 seconds, peak = cost.seconds, cost.memory / _MEBIBYTE
                 print(
                     f"  {source.name} {turn + 1}/{runs} {name}: {seconds:.1f} s, {peak:.0f} MiB",
@@ -191,15 +193,17 @@ class Bench:
         shutil.rmtree(work, ignore_errors=True)
         return cost
 
-    def _theirs(self, source: Source) -> Cost:
+    def _theirs(self, source: Source) -> tuple[Cost, Cost]:
+        """Return what fetching and unpacking costs, and what removing it again."""
         out = self._top / "theirs"
         out.mkdir()
         script = f"set -o pipefail; cd {out}; {source.theirs(self._world)}"
         cost = self._measured(["bash", "-c", script], {})
-        shutil.rmtree(out)
-        return cost
+        return cost, self._measured(["rm", "-rf", str(out)], {}, flush=False)
 
-    def _measured(self, command: Sequence[str], more: Mapping[str, str]) -> Cost:
+    def _measured(
+        self, command: Sequence[str], more: Mapping[str, str], *, flush: bool = True
+    ) -> Cost:
         temporary = self._top / "tmp"
         temporary.mkdir(exist_ok=True)
         certificate = str(self._world.certificate)
@@ -213,22 +217,25 @@ class Bench:
             **more,
         }
         # What was written before must not be flushed to disk during the measurement.
-        os.sync()
+        if flush:
+            os.sync()
         return measure([command], env=env, log=self._top / "log", aside=self._aside)
 
 
 def _table(results: Mapping[str, Mapping[str, Sample]]) -> str:
     lines = [
-        f"{'':<12}{'ours s':>9}{'theirs s':>10}{'ratio':>7}{'cpu s':>8}{'theirs':>8}"
+        f"{'':<12}{'ours s':>9}{'theirs s':>10}{'rm s':>7}{'ratio':>7}{'tool':>7}"
+        f"{'cpu s':>8}{'theirs':>8}"
         f"{'peak MiB':>10}{'theirs':>8}{'largest':>9}"
     ]
     for name, samples in results.items():
-        ours, theirs = samples["ours"], samples["theirs"]
-        ratio = ours.median("seconds") / theirs.median("seconds")
+        ours, theirs, removal = samples["ours"], samples["theirs"], samples["rm"]
+        seconds, other_seconds, rm = (each.median("seconds") for each in (ours, theirs, removal))
         memory = [ours.median("memory"), theirs.median("memory"), ours.median("largest")]
         peak, other, largest = (value / _MEBIBYTE for value in memory)
         lines.append(
-            f"{name:<12}{ours.median('seconds'):9.1f}{theirs.median('seconds'):10.1f}{ratio:7.2f}"
+            f"{name:<12}{seconds:9.1f}{other_seconds:10.1f}{rm:7.1f}"
+            f"{seconds / (other_seconds + rm):7.2f}{seconds / other_seconds:7.2f}"
             f"{ours.median('cpu'):8.1f}{theirs.median('cpu'):8.1f}"
             f"{peak:10.0f}{other:8.0f}{largest:9.0f}"
         )

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
 _PIECE = 1 << 20  # bytes that are decompressed, or taken from a part, at a time
+_BATCH, _LATENCY = 256 << 10, 0.02  # bytes, and seconds, for which chunks are put together
 _COMPRESSED = frozenset({"gzip", "x-gzip"})
 
 
@@ -134,7 +135,7 @@ class Download:
         self._done = 0
         self._reply = self._first_reply()
         self._version = _Version.of(self._reply)
-        self._chunks = _body(self._reply)
+        self._chunks = _batched(_body(self._reply))
         self.mtime_ns = _modified(self._reply.headers.get("last-modified", ""))
         self._expected = wanted or self._version.promised
         self._hash = self._new_hash()
@@ -214,9 +215,9 @@ class Download:
         tag = self._version.validator
         reply = self._source.reply(Span(self._done, None, tag) if tag and self._done else None)
         if reply.status == PARTIAL:
-            self._chunks = reply.chunks()
+            self._chunks = _batched(reply.chunks())
         elif self._version.may_be(_Version.of(reply)):
-            self._chunks = self._after_the_delivered(_body(reply))
+            self._chunks = _batched(self._after_the_delivered(_body(reply)))
         else:
             reply.close()
             raise self._changed()
@@ -342,6 +343,29 @@ class Download:
             f"{expected}",
             hint="try again; a proxy on the way, or the server, may be at fault",
         )
+
+
+def _batched(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Put *chunks* together: of TLS they are small, and each costs all who take it some time.
+
+    What comes slowly is not held back for that, and what came before an error counts.
+    """
+    batch: list[bytes] = []
+    size, since = 0, time.monotonic()
+    try:
+        for chunk in chunks:
+            batch.append(chunk)
+            size += len(chunk)
+            if size >= _BATCH or time.monotonic() - since > _LATENCY:
+                yield b"".join(batch)
+                batch.clear()
+                size, since = 0, time.monotonic()
+    except RegistryError:
+        if batch:
+            yield b"".join(batch)
+        raise
+    if batch:
+        yield b"".join(batch)
 
 
 def _body(reply: Reply) -> Iterator[bytes]:
