@@ -182,6 +182,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=(directory / "errors").open("w"),
         cwd=REPOSITORY,
         text=True,
     )
@@ -189,7 +190,8 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         assert process.stdout is not None
         if not process.stdout.readline():
             process.wait()
-            pytest.skip("this machine lets nobody make a network of his own")
+            said = (directory / "errors").read_text().strip().splitlines() or ["nothing"]
+            pytest.skip(f"no network of its own can be made here: {said[-1]}")
         yield Town(directory, process, commit)
     finally:
         for pipe in (process.stdin, process.stdout):

@@ -19,29 +19,24 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from kaniko_core.errors import ContentError, ContextError, RegistryError
 from kaniko_core.oci.digest import Digest
-from kaniko_core.oci.entry import SECOND
 from kaniko_core.progress import BytesMoved, Direction, Progress
 from kaniko_core.registry.meter import Meter
 from kaniko_core.registry.transport import Reply
 from kaniko_core.remote.ranges import RangeReader
+from kaniko_core.remote.web_bodies import COMPRESSED, batched, body_of, modified
 from kaniko_core.remote.web_checks import promised_digest
-from kaniko_core.remote.web_requests import PARTIAL, Span, WebSource
+from kaniko_core.remote.web_requests import BEYOND, PARTIAL, Span, WebSource
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-_PIECE = 1 << 20  # bytes that are decompressed, or taken from a part, at a time
-_BATCH, _LATENCY = 256 << 10, 0.02  # bytes, and seconds, for which chunks are put together
-_COMPRESSED = frozenset({"gzip", "x-gzip"})
+_PIECE = 1 << 20  # bytes that are taken from a part at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +80,9 @@ class _Version:
             reply.headers.get(name, "") for name in ("content-length", "etag", "accept-ranges")
         )
         # Positions count bytes as they are sent, and only a strong tag means the same bytes.
-        usable = encoding not in _COMPRESSED and tag.startswith('"')
+        usable = encoding not in COMPRESSED and tag.startswith('"')
         return cls(
-            size=int(length) if length.isdecimal() and encoding not in _COMPRESSED else None,
+            size=int(length) if length.isdecimal() and encoding not in COMPRESSED else None,
             validator=tag if usable else None,
             promised=promised_digest(reply.headers) if plain else None,
             by_ranges=plain and tag.startswith('"') and accepts.strip().lower() == "bytes",
@@ -135,8 +130,8 @@ class Download:
         self._done = 0
         self._reply = self._first_reply()
         self._version = _Version.of(self._reply)
-        self._chunks = _batched(_body(self._reply))
-        self.mtime_ns = _modified(self._reply.headers.get("last-modified", ""))
+        self._chunks = batched(body_of(self._reply))
+        self.mtime_ns = modified(self._reply.headers.get("last-modified", ""))
         self._expected = wanted or self._version.promised
         self._hash = self._new_hash()
 
@@ -213,11 +208,17 @@ class Download:
 
     def _reply_with_the_rest(self) -> Reply:
         tag = self._version.validator
-        reply = self._source.reply(Span(self._done, None, tag) if tag and self._done else None)
+        try:
+            reply = self._source.reply(Span(self._done, None, tag) if tag and self._done else None)
+        except RegistryError as error:
+            if error.status != BEYOND:
+                raise
+            # Nothing was left, of a file whose size the server does not say; or it is confused.
+            reply = self._source.reply()
         if reply.status == PARTIAL:
-            self._chunks = _batched(reply.chunks())
+            self._chunks = batched(reply.chunks())
         elif self._version.may_be(_Version.of(reply)):
-            self._chunks = _batched(self._after_the_delivered(_body(reply)))
+            self._chunks = batched(self._after_the_delivered(body_of(reply)))
         else:
             reply.close()
             raise self._changed()
@@ -343,57 +344,3 @@ class Download:
             f"{expected}",
             hint="try again; a proxy on the way, or the server, may be at fault",
         )
-
-
-def _batched(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Put *chunks* together: of TLS they are small, and each costs all who take it some time.
-
-    What comes slowly is not held back for that, and what came before an error counts.
-    """
-    batch: list[bytes] = []
-    size, since = 0, time.monotonic()
-    try:
-        for chunk in chunks:
-            batch.append(chunk)
-            size += len(chunk)
-            if size >= _BATCH or time.monotonic() - since > _LATENCY:
-                yield b"".join(batch)
-                batch.clear()
-                size, since = 0, time.monotonic()
-    except RegistryError:
-        if batch:
-            yield b"".join(batch)
-        raise
-    if batch:
-        yield b"".join(batch)
-
-
-def _body(reply: Reply) -> Iterator[bytes]:
-    encoding = reply.headers.get("content-encoding", "").strip().lower()
-    chunks = reply.chunks()
-    return filter(None, _decompressed(chunks) if encoding in _COMPRESSED else chunks)
-
-
-def _decompressed(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Undo a compression that we did not ask for, but that some stores always send."""
-    decoder = zlib.decompressobj(wbits=31)
-    try:
-        for chunk in chunks:
-            rest = chunk
-            while rest:
-                yield decoder.decompress(rest, _PIECE)
-                rest = decoder.unconsumed_tail
-        yield decoder.flush()
-    except zlib.error as error:
-        raise RegistryError("the server sends damaged gzip data") from error
-    if not decoder.eof:
-        raise RegistryError("the connection broke off", temporary=True)
-
-
-def _modified(text: str) -> int:
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, TypeError):
-        return 0
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(int(when.timestamp()), 0) * SECOND
