@@ -503,6 +503,14 @@ def test_endless_bytes_after_the_end_are_refused(out: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.parametrize("more", [gzip.compress(b"") * 1000, bytes(20_000)])
+def test_endless_bytes_that_hold_nothing_are_refused(out: Path, more: bytes) -> None:
+    data = gzip.compress(packed(member("a"))) + more * 200
+    unpacked(data, out.with_name("b"))
+    error = refused(data, out, ContentError, limit=1 << 20)
+    assert "it unpacks to more than 1 MiB" in str(error)
+
+
 class _Chained(io.BytesIO):
     """Some bytes, and then those of another stream."""
 

@@ -194,6 +194,32 @@ def test_modes_and_times_depend_on_the_commit_alone(
     assert modes[tree.directory.name] == 0o755
 
 
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [("", 0), ("-5", 0), ("18446744073709551615", 253402300799), ("99999999999", 99999999999)],
+)
+def test_commits_that_nobody_could_make_then_have_a_time(
+    sources: RemoteSources,
+    url: str,
+    repository: Repository,
+    tmp_path: Path,
+    date: str,
+    seconds: int,
+) -> None:
+    commit = tmp_path / "commit"
+    made = f"a <a@example.com> {date} +0000"
+    tree = run_git(repository.bare, "rev-parse", "main^{tree}")
+    commit.write_text(f"tree {tree}\nauthor {made}\ncommitter {made}\n\nx\n")
+    value = run_git(
+        repository.bare, "hash-object", "-t", "commit", "-w", "--literally", str(commit)
+    )
+    run_git(repository.bare, "update-ref", "refs/heads/then", value)
+
+    tree_of_then = fetched(sources, f"{url}#then")
+
+    assert tree_of_then.time == seconds
+
+
 def test_times_of_the_checkout_where_they_are_wanted(sources: RemoteSources, url: str) -> None:
     tree = fetched(sources, f"{url}?mtime=checkout")
 

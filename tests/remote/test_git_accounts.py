@@ -166,6 +166,76 @@ def test_submodules_of_the_own_host_are_let_in_and_others_told_nothing(
         assert told(other) == {None}
 
 
+def _moved(prefix: str, target: str) -> Callable[[Request], Answer | None]:
+    def guard(request: Request) -> Answer | None:
+        if not request.path.startswith(prefix):
+            return None
+        return Answer(301, {"Location": target + request.path.removeprefix(prefix)})
+
+    return guard
+
+
+@pytest.mark.parametrize("secret", [True, False])
+def test_redirect_to_another_server_tells_it_nothing(
+    make: Make, fetched: Fetched, url: str, web: WebServer, repository: Repository, secret: bool
+) -> None:
+    secrets = {"GIT_AUTH_TOKEN": b"geheim"} if secret else {}
+    repositories = make({} if secret else {"GIT_TOKEN": "geheim"}, secrets=secrets)
+    with running_web("127.0.0.2", repositories=web.repositories) as other:
+        web.guard = _moved("/git/", f"{other.address}/git/")
+
+        tree = fetched(repositories, url)
+
+        assert (tree.directory / "a.txt").exists()
+        assert {request.method for request in other.requests} == {"GET", "POST"}
+        assert told(other) == {None}
+
+
+@pytest.mark.parametrize("secret", [True, False])
+def test_repository_with_a_new_name_gets_the_same_credentials(
+    make: Make, fetched: Fetched, url: str, web: WebServer, secret: bool
+) -> None:
+    old = f"{web.address}/old/name.git"
+    secrets = {"GIT_AUTH_TOKEN": b"geheim"} if secret else {}
+    repositories = make({} if secret else {"GIT_TOKEN": "geheim"}, secrets=secrets)
+    guarded(web, ("basic " if secret else "Basic ") + user("x-access-token", "geheim")[6:])
+    refusal = web.guard
+    renamed = _moved("/old/name.git", url)
+    web.guard = lambda request: (refusal(request) if refusal else None) or renamed(request)
+
+    tree = fetched(repositories, f"{old}?keep-git-dir=1")
+
+    assert (tree.directory / "a.txt").exists()
+    assert run_git(tree.directory, "remote", "get-url", "origin") == old
+
+
+def test_submodule_with_a_new_name_is_found(
+    make: Make, fetched: Fetched, url: str, web: WebServer, repository: Repository, tmp_path: Path
+) -> None:
+    assert web.repositories is not None
+    new_repository(tmp_path / "checkouts", web.repositories, "library").commit({"x": "x"})
+    repository.git("submodule", "--quiet", "add", f"{web.address}/git/library.git", "lib")
+    repository.git("config", "-f", ".gitmodules", "submodule.lib.url", f"{web.address}/git/lib")
+    repository.commit({})
+    web.guard = _moved("/git/lib/", f"{web.address}/git/library.git/")
+
+    tree = fetched(make({"GIT_TOKEN": "geheim"}), url)
+
+    assert (tree.directory / "lib/x").exists()
+
+
+@pytest.mark.parametrize(
+    "target", ["/old/", "ftp://127.0.0.1/", "http://u:p@127.0.0.1/", "http://["]
+)
+def test_redirect_to_nowhere_ends(
+    make: Make, fetched: Fetched, web: WebServer, target: str
+) -> None:
+    web.guard = _moved("/old/", target)
+
+    with pytest.raises(ContextError, match="301"):
+        fetched(make({"GIT_TOKEN": "geheim"}), f"{web.address}/old/name.git")
+
+
 @pytest.mark.parametrize(
     ("secret", "address", "variable", "netrc", "expected"),
     [
@@ -209,6 +279,21 @@ def test_netrc_is_for_everybody(
     guarded(web, user("you", "geheim"))
 
     fetched(make({"HOME": str(tmp_path)}), url, Checkout())
+
+
+@pytest.mark.parametrize("repeated", ["geheimnis", user("x-access-token", "geheimnis")])
+def test_credentials_that_a_server_repeats_are_not_shown(
+    make: Make, fetched: Fetched, url: str, web: WebServer, repeated: str
+) -> None:
+    line = f"ERR no {repeated}"
+    said = "001e# service=git-upload-pack\n0000" + f"{len(line) + 4:04x}{line}"
+    kind = {"Content-Type": "application/x-git-upload-pack-advertisement"}
+    web.guard = lambda _: Answer(200, kind, said.encode())
+
+    with pytest.raises(ContextError, match=r"remote error: no .*\*\*\*") as caught:
+        fetched(make({"GIT_TOKEN": "geheimnis"}), url)
+
+    assert repeated.rsplit(maxsplit=1)[-1] not in str(caught.value)
 
 
 def test_refused_credentials_are_a_sentence_without_them(

@@ -52,7 +52,13 @@ def test_file_has_the_bytes_the_name_the_time_and_a_mode(
     assert [request.path for request in web.requests] == ["/a/b.bin?token=x"]
 
 
-@pytest.mark.parametrize("said", ["", "yesterday", "Wed, 99 Oct 2015 07:28:00 GMT"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("", "yesterday", "Wed, 99 Oct 2015 07:28:00 GMT"),
+        f"Wed, 21 Oct {'9' * 20} 07:28:00 GMT",
+    ],
+)
 def test_without_a_usable_time_it_is_the_epoch(
     web: WebServer, sources: RemoteSources, said: str
 ) -> None:
@@ -297,13 +303,25 @@ def test_compressed_transfers_are_undone(web: WebServer, sources: RemoteSources)
     assert fetch(sources, url).path.read_bytes() == BODY
 
 
+def test_compressed_transfers_have_members_and_padding(
+    web: WebServer, sources: RemoteSources
+) -> None:
+    data = gzip.compress(BODY[:9]) + gzip.compress(b"") + gzip.compress(BODY[9:]) + bytes(70_000)
+    url = web.add("/a", data, content_encoding="gzip")
+
+    assert fetch(sources, url).path.read_bytes() == BODY
+
+
 def test_compressed_files_stay_compressed(web: WebServer, sources: RemoteSources) -> None:
     data = gzip.compress(BODY)
 
     assert fetch(sources, web.add("/a.gz", data)).path.read_bytes() == data
 
 
-@pytest.mark.parametrize("damage", [b"garbage", gzip.compress(BODY)[:-20]])
+@pytest.mark.parametrize(
+    "damage",
+    [b"garbage", gzip.compress(BODY)[:-20], gzip.compress(BODY) + b"garbage"],
+)
 def test_damaged_compression_is_an_error(
     web: WebServer, make_sources: MakeSources, damage: bytes
 ) -> None:

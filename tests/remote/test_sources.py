@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from kaniko_core.addresses.archives import WebFile
+from kaniko_core.builder.project import read_sources
 from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.builder.source import FetchedFile, FetchedTree, LocalWord
 from kaniko_core.dockerfile.instructions import Add, Heredoc, Source
 from kaniko_core.errors import ContentError, ContextError, KanikoError
+from kaniko_core.options import BuildOptions
 from tests.repository import COMMITTED, Repository, new_repository
 from tests.web_server import WebServer
 
@@ -284,3 +286,25 @@ def test_layers_are_no_contexts(
 ) -> None:
     with pytest.raises(ContentError, match="whiteout"):
         sources.archive(WebFile(web.add("/c.tar", archive((member("a/.wh.b"), b"")))))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ftp://user:SECRET@host/c.tar", "ftp://SECRET@host/c.tar", "ftp://host/c.tar?sig=SECRET"),
+        *("ftp://user:a/SECRET@host/c.tar", "s3://id:SECRET@bucket/c.tar", "s3://?sig=SECRET"),
+        *("https:/user:SECRET@host/c.tar", "user:SECRET@host/c.tar.gz", "//user:SECRET@host/c.tar"),
+        *("dir://https://user:SECRET@host/c.tar", "tar://https://user:SECRET@host/c.tar"),
+        *("http://user:SECRET/more@host/c.tar", "http://user:SECRET#more@host/c.tar"),
+        *("http://user:SECRET?more@host/c.tar", "http://user:SECRET@host/c.tar\n"),
+        *("http://user:[SECRET/more@host/c.tar", "http:user:SECRET@host/c.tar"),
+    ],
+)
+def test_what_may_be_secret_is_not_said_of_what_cannot_be_used(
+    sources: RemoteSources, text: str
+) -> None:
+    options = [BuildOptions(context=text), BuildOptions(dockerfile=text)]
+    for option in options:
+        with pytest.raises(KanikoError) as caught:
+            read_sources(option, sources)
+        assert "SECRET" not in f"{caught.value} {caught.value.hint}"

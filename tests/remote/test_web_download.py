@@ -212,7 +212,11 @@ def test_file_of_unknown_size_that_became_shorter_is_no_whole_file(
 
 
 @pytest.mark.parametrize(
-    "span", ["bytes 0-1499999/1500000", "bytes 5-6/7", "", "items 1-2/3", "bytes x"]
+    "span",
+    [
+        *("bytes 0-1499999/1500000", "bytes 5-6/7", "", "items 1-2/3", "bytes x"),
+        f"bytes 700000-1499999{'0' * 5000}/*",
+    ],
 )
 def test_answer_with_another_part_is_refused(
     web: WebServer, make_files: MakeFiles, span: str
@@ -225,6 +229,22 @@ def test_answer_with_another_part_is_refused(
 
     with pytest.raises(ContextError, match="another part"):
         read(make_files(), url)
+
+
+def test_connection_that_breaks_off_at_the_very_end_is_taken_up(
+    web: WebServer, make_files: MakeFiles
+) -> None:
+    def page(request: Request) -> Answer:
+        if request.headers.get("range"):
+            return Answer(416, {"ETag": '"1"', "Content-Range": "bytes */3"})
+        unknown = {"Content-Length": "", "Transfer-Encoding": "chunked", "ETag": '"1"'}
+        asked = len(web.asked("/a"))
+        return Answer(200, unknown, b"3\r\nabc\r\n0\r\n\r\n", 8 if asked == 1 else None)
+
+    web.pages["/a"] = page
+
+    assert read(make_files(), f"{web.address}/a") == b"abc"
+    assert ranges_of(web, "/a") == ["", "bytes=3-", ""]
 
 
 def test_part_of_another_version_is_refused(web: WebServer, make_files: MakeFiles) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from kaniko_core.errors import RegistryError
-from kaniko_core.remote.incoming import batched
+from kaniko_core.remote.web_bodies import batched
 
 
 def test_small_chunks_come_together_and_nothing_is_lost() -> None:
