@@ -10,10 +10,10 @@ def main() -> int:
     """Run kaniko-warmer on the process's arguments and return its exit status."""
     relocated(sys.argv, os.environ)
     # Imported here, because a program that moves starts anew.
-    from kaniko_core.cli import run
+    from kaniko_core.cli import leave, run
     from kaniko_warmer.cli import app
 
-    return run(app, sys.argv[1:], name="kaniko-warmer")
+    return leave(run(app, sys.argv[1:], name="kaniko-warmer"))
 
 
 if __name__ == "__main__":

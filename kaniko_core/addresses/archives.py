@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from urllib.parse import quote
 
-from kaniko_core.addresses.url import is_http_address, parse_url
+from kaniko_core.addresses.url import is_http_address, parse_url, shown
 from kaniko_core.errors import UsageError
 
 _TAR = "tar://"
@@ -48,7 +48,7 @@ class TarFile:
     @property
     def name(self) -> str:
         """How to name it to people."""
-        return "tar://stdin" if self.path is None else f"{_TAR}{self.path}"
+        return "tar://stdin" if self.path is None else f"{_TAR}{shown(str(self.path))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,12 @@ def parse_remote_file(text: str) -> RemoteFile | None:
         return None
     bucket, _, key = rest.partition("/")
     if not bucket:
-        raise UsageError(f"{text} names no bucket", hint=f"write {scheme}://BUCKET/KEY")
+        raise UsageError(f"{shown(text)} names no bucket", hint=f"write {scheme}://BUCKET/KEY")
+    if "@" in bucket or "?" in bucket:
+        raise UsageError(
+            f"{shown(text)} has more than a bucket and a key",
+            hint=f"write {scheme}://BUCKET/KEY; credentials come from the environment",
+        )
     return BucketObject(store, bucket, key.lstrip("/") or _USUAL_KEY)
 
 

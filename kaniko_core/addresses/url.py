@@ -23,6 +23,13 @@ _PORT = re.compile(r"(?::[0-9]*)?")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _USERINFO = re.compile(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*")
 _NO_PORT = re.compile(r":[0-9]*$")
+# What was meant as a URL: a scheme with one slash or more, or user, colon and at sign.
+_LIKE_A_URL = re.compile(
+    r"(?P<start>[A-Za-z][A-Za-z0-9+.-]*:/+)(?:.*@)?(?P<rest>[^?#]*).*"
+    r"|(?P<slashes>/*)[^/@:]+:.*@(?P<host>[^?#]*).*",
+    re.DOTALL,
+)
+_ESCAPES = "in a password, write %2F for /, %3A for :, %40 for @, %23 for # and %3F for ?"
 
 _UNRESERVED = frozenset(f"{string.ascii_letters}{string.digits}-_.~".encode())
 _MARKS = frozenset(b"$&+,/:;=?@")
@@ -125,6 +132,15 @@ def scheme_of(text: str) -> str | None:
     return match[1] if match else None
 
 
+def shown(text: str) -> str:
+    """Return *text*, whatever was typed, without what may be secret where it looks like a URL.
+
+    It need not be a URL that can be read: a password that should have been escaped is none.
+    """
+    match = _LIKE_A_URL.fullmatch(text)
+    return "".join(part or "" for part in match.groups()) if match else text
+
+
 def is_http_address(text: str) -> bool:
     """Whether *text* is an address of the web, as BuildKit sees it: the scheme in lower case."""
     return scheme_of(text) in ("http", "https")
@@ -138,11 +154,11 @@ def parse_url(text: str) -> Url:
     """
     before, _, fragment = text.partition("#")
     if any(character < " " or character == "\x7f" for character in before):
-        raise UsageError(f"{text!r} is not a URL: it has a control character")
+        raise UsageError(f"{shown(text)!r} is not a URL: it has a control character")
     match = _SCHEME.match(before)
     scheme, rest = (match[1].lower(), before[match.end() :]) if match else ("", before)
     if match is None and before.startswith(":"):
-        raise UsageError(f"{text!r} is not a URL: it has no scheme before the colon")
+        raise UsageError(f"{shown(text)!r} is not a URL: it has no scheme before the colon")
     force_query = rest.endswith("?") and rest.count("?") == 1
     rest, _, query = rest.partition("?")
     user, host = None, ""
@@ -151,7 +167,7 @@ def parse_url(text: str) -> Url:
         rest = slash + rest
         user, host = _authority(authority)
     elif scheme or ":" in rest.partition("/")[0]:
-        raise UsageError(f"{text!r} is not a URL: it names no host")
+        raise UsageError(f"{shown(text)!r} is not a URL: it names no host")
     return Url(
         scheme=scheme,
         user=user,
@@ -189,7 +205,9 @@ def _authority(text: str) -> tuple[tuple[str, str | None] | None, str]:
     if not at:
         return None, _host(host)
     if not _USERINFO.fullmatch(userinfo):
-        raise UsageError("a URL's user name or password has a character that needs escaping")
+        raise UsageError(
+            "a URL's user name or password has a character that needs escaping", hint=_ESCAPES
+        )
     name, colon, password = userinfo.partition(":")
     decoded = _unescaped(password, _Part.USER) if colon else None
     return (_unescaped(name, _Part.USER), decoded), _host(host)
@@ -200,7 +218,8 @@ def _host(text: str) -> str:
         return _ip_literal(text)
     name, colon, port = text.partition(":")
     if not _PORT.fullmatch(colon + port):
-        raise UsageError(f"{colon}{port} is not a port")
+        # Which may be half a password.
+        raise UsageError("what stands behind a URL's host is not a port", hint=_ESCAPES)
     return _unescaped(name, _Part.HOST) + colon + port
 
 
@@ -208,7 +227,7 @@ def _ip_literal(text: str) -> str:
     start, end = text.rindex("["), text.rfind("]")
     port = text[end + 1 :]
     if start != 0 or end < 0 or not _PORT.fullmatch(port):
-        raise UsageError(f"{text} is not the address of a host")
+        raise UsageError("what is in brackets in a URL is not the address of a host", hint=_ESCAPES)
     address, percent, zone = text[1:end].partition("%25")
     decoded = _unescaped(address, _Part.HOST)
     try:

@@ -10,7 +10,7 @@ by :func:`add_command`, show progress with :func:`console`, and are started by :
 
 from kaniko_core.cli.flags import go_booleans, with_options
 from kaniko_core.cli.program import add_command, add_common_commands, commands_of, new_program
-from kaniko_core.cli.run import console, run
+from kaniko_core.cli.run import console, leave, run
 
 __all__ = [
     "add_command",
@@ -18,6 +18,7 @@ __all__ = [
     "commands_of",
     "console",
     "go_booleans",
+    "leave",
     "new_program",
     "run",
     "with_options",

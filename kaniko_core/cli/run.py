@@ -41,6 +41,8 @@ from kaniko_core.values import boolean
 _BY_SIGNAL = 128
 # Values of TERM for terminals that cannot go back to a line.
 _DUMB = frozenset({"dumb", "unknown"})
+# The library whose threads know nothing of the interpreter's end.
+_NATIVE = "obstore"
 # Columns. No page is narrower: a word has to have room.
 _NARROWEST = 30
 # typer brings click along, under a name that changes between versions: this is click's
@@ -76,6 +78,21 @@ def run(app: typer.Typer, argv: Sequence[str], *, name: str) -> int:
         if _broken(sys.stdout) and isinstance(error, BrokenPipeError):
             return _BY_SIGNAL + signal.SIGPIPE
         return _report(command, argv, error)
+
+
+def leave(status: int) -> int:
+    """End the process with *status* at once if threads of a library could be in the way.
+
+    Those of obstore want the interpreter for an instant even after the last answer. Who wants it
+    while it is taken down is ended by it, which Rust takes for a crash: it aborts the process.
+    Otherwise the status is returned.
+    """
+    if _NATIVE in sys.modules:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                _flush(stream)
+        os._exit(status)
+    return status
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from kaniko_core.addresses.url import scheme_of
+from kaniko_core.addresses.url import scheme_of, shown
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.context.leaving import IGNORE_FILE, read_patterns
 from kaniko_core.errors import ContextError, UsageError, reason_of
@@ -114,7 +114,7 @@ def locate_dockerfile(name: str, context: Path) -> DockerfileSource:
         if data is not None:
             return DockerfileSource(str(context / spelling), data)
     raise ContextError(
-        f"there is no Dockerfile {name}, neither in the current directory nor in {context}",
+        f"there is no Dockerfile {shown(name)}, neither in the current directory nor in {context}",
         hint=missing_hint(name, context),
     )
 
@@ -130,7 +130,7 @@ def outside_dockerfile(name: str) -> DockerfileSource | None:
         return DockerfileSource("stdin", _from_stdin())
     if scheme := scheme_of(name):
         raise UsageError(
-            f"cannot read the Dockerfile {name}: {scheme}:// is not supported",
+            f"cannot read the Dockerfile {shown(name)}: {scheme}:// is not supported",
             hint="download it first, and name the file with --dockerfile",
         )
     data = _read(Path(name), "the Dockerfile")
@@ -191,9 +191,8 @@ def _existing(directory: Path, what: str, hint: str) -> None:
         exists = directory.exists()
     except (OSError, ValueError) as error:
         raise _unreadable(what, directory, error) from error
-    raise ContextError(
-        f"{what} {directory} {'is not a directory' if exists else 'does not exist'}", hint=hint
-    )
+    wrong = "is not a directory" if exists else "does not exist"
+    raise ContextError(f"{what} {shown(str(directory))} {wrong}", hint=hint)
 
 
 def _ignore_patterns(dockerfile: Path | None, directory: Path) -> IgnorePatterns:
@@ -230,7 +229,7 @@ def _whole(file: BinaryIO, what: str) -> bytes:
 
 def _unreadable(what: str, path: Path, error: OSError | ValueError) -> ContextError:
     return ContextError(
-        f"cannot read {what} {path}: {reason_of(error)}",
+        f"cannot read {what} {shown(str(path))}: {reason_of(error)}",
         hint="it must be there for the user who builds to read",
     )
 

@@ -102,14 +102,25 @@ def _patterns(root: Path, name: str, leaving: IgnoreFiles) -> IgnorePatterns:
 
 
 def _dockerfile(directory: Path, wanted: str, name: str) -> DockerfileSource:
+    if posixpath.normpath(wanted).startswith("../"):
+        raise ContextError(
+            f"the Dockerfile {wanted} leads out of {name}",
+            hint="write it relative to the context, without ..",
+        )
     for spelling in spellings(wanted):
         path = _inside(directory, spelling, name)
+        if path is not None and path.is_dir():
+            raise ContextError(
+                f"the Dockerfile {wanted} of {name} is a directory",
+                hint=f"name the file in it: --dockerfile={posixpath.join(wanted, 'Dockerfile')}",
+            )
         if path is not None and path.is_file():
             return read_dockerfile(path, posixpath.normpath(spelling))
-    raise ContextError(
-        f"there is no Dockerfile {wanted} in {name}",
-        hint=missing_hint(wanted, directory).replace(f"{directory}/", ""),
-    )
+    hint = "check --dockerfile: there is no such directory in it"
+    # A link may lead there; what is elsewhere on this machine is no hint.
+    if _inside(directory, posixpath.dirname(wanted), name) is not None:
+        hint = missing_hint(wanted, directory).replace(f"{directory}/", "")
+    raise ContextError(f"there is no Dockerfile {wanted} in {name}", hint=hint)
 
 
 def _inside(root: Path, relative: str, name: str) -> Path | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kaniko_core.addresses.archives import ArchiveAddress, parse_archive
 from kaniko_core.addresses.git import GitReference, parse_git_context
-from kaniko_core.addresses.url import scheme_of
+from kaniko_core.addresses.url import scheme_of, shown
 from kaniko_core.errors import UsageError
 
 _DIRECTORY = "dir://"
@@ -44,7 +44,7 @@ def parse_location(text: str, pull_method: str = "") -> Location:
         return archive
     if scheme is not None:
         raise UsageError(
-            f"cannot use the build context {text}: {scheme}:// is not supported",
+            f"cannot use the build context {shown(text)}: {scheme}:// is not supported",
             hint="it is a directory, tar://FILE, tar://stdin, or a git, https://, s3://, gs:// "
             "or az:// address",
         )

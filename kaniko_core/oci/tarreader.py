@@ -92,7 +92,7 @@ class TarReader:
             if kind in {b"x", b"X"}:
                 extended = pax.records(self._extension(size))
             elif kind == b"g":
-                self._globals |= pax.records(self._extension(size))
+                self._remember(pax.records(self._extension(size)))
             elif kind == b"L":
                 long_name = text(self._extension(size))
             elif kind == b"K":
@@ -211,6 +211,13 @@ class TarReader:
         return self._stored(size)
 
     # Headers
+
+    def _remember(self, records: dict[bytes, bytes]) -> None:
+        """Let *records* count for all entries from now on; together they have a header's limit."""
+        self._globals |= records
+        size = sum(len(key) + len(value) for key, value in self._globals.items())
+        if size > _LARGEST_EXTENSION:
+            raise ContentError(f"the tar archive has global headers of {size} bytes together")
 
     def _entry(
         self,

@@ -10,6 +10,7 @@ Source: docs.aws.amazon.com, "Private registry authentication", API GetAuthoriza
 from __future__ import annotations
 
 import base64
+import logging
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -43,6 +44,29 @@ def amazon(environment: Mapping[str, str]) -> Cloud:
     return Cloud("Amazon", partial(_serves, environment), _fetch)
 
 
+def amazon_session() -> Any:
+    """Return a session of botocore's, which raises what it cannot do, and does not show it, too.
+
+    Raises:
+        ImportError: botocore is not installed.
+    """
+    import botocore.session
+
+    # It shows tracebacks of what it also raises.
+    logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)
+    return botocore.session.Session()
+
+
+def amazon_complaint(error: Exception) -> str:
+    """Return what went wrong; what cannot be read is not shown, since there may be keys in it."""
+    import botocore.exceptions
+
+    told = (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError)
+    if isinstance(error, told):
+        return one_line(str(error)).rstrip(".")
+    return "what answers for them says something that cannot be read"
+
+
 def _serves(env: Mapping[str, str], registry: str) -> bool:
     if registry == _PUBLIC:
         return any(env.get(name) for name in _SIGNS)
@@ -52,8 +76,8 @@ def _serves(env: Mapping[str, str], registry: str) -> bool:
 def _fetch(registry: str) -> Fetched:
     try:
         import botocore.config
-        import botocore.exceptions
-        import botocore.session
+
+        session = amazon_session()
     except ImportError:
         raise NoAnswer("the library botocore is needed: pip install kaniko-py[aws]") from None
     private = _PRIVATE.fullmatch(registry)
@@ -63,16 +87,10 @@ def _fetch(registry: str) -> Fetched:
         retries={"max_attempts": 3, "mode": "standard"},
     )
     try:
-        session = botocore.session.Session()
         client = session.create_client(service, region_name=region, config=config)
         answer = client.get_authorization_token()
-    except (
-        botocore.exceptions.BotoCoreError,
-        botocore.exceptions.ClientError,
-        OSError,
-        ValueError,
-    ) as error:
-        raise NoAnswer(one_line(str(error)).rstrip(".")) from error
+    except Exception as error:  # its own, of many kinds, and of those whose answers it reads
+        raise NoAnswer(amazon_complaint(error)) from None
     way = getattr(session.get_credentials(), "method", "") or "botocore"
     return _fetched(answer, way)
 

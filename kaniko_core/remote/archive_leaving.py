@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,8 @@ LARGEST_PATTERNS = 4 << 20  # bytes; nobody has written a larger file with patte
 # Names that are remembered until patterns come: in most archives that is soon.
 _MOST_EARLY = 1000
 _NOTHING = IgnoreRules()
+_IMPLIED_MODE = 0o755
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,8 @@ class Leaving:
         self._look_again = how.everything
         self._links: dict[bytes, bytes] = {}
         self._left_out = False
+        # Directories of what was left out: they are there even if the archive does not say so.
+        self._parents: set[bytes] = set()
         self._gone = b"\0"  # a directory that is left out, with its slash
 
     def wants(self, entry: Entry) -> bool:
@@ -158,6 +163,9 @@ class Leaving:
                 Pass(everything=True),
             )
         self._left_out = True
+        where = name.rpartition(b"/")[0]
+        if where and not where.startswith(self._gone) and where + b"/" != self._gone:
+            self._parents.add(where)
         return True
 
     def finish(self) -> None:
@@ -168,6 +176,7 @@ class Leaving:
             OSError: something cannot be removed.
         """
         patterns = self._files.known if not self._inside else self._final()
+        self._imply(patterns)
         if patterns is not None and self._look_again:
             self._remove(patterns)
 
@@ -253,6 +262,28 @@ class Leaving:
             end = name.find(b"/", end + 1)
         return False
 
+    def _imply(self, patterns: IgnorePatterns | None) -> None:
+        """Make the directories of what was left out, as if that had been written and removed.
+
+        Raises:
+            OnceMore: something else is called so, and it cannot be said what came last.
+        """
+        for name in sorted(self._parents):
+            if patterns is not None and self._ignored(patterns, name, directory=True):
+                continue
+            fd = os.open(self._directory, _DIRECTORY)
+            try:
+                for part in name.split(b"/"):
+                    fd = _entered(fd, part)
+            except NotADirectoryError:  # also for a link
+                raise OnceMore(
+                    f"{readable(name)} is a directory, and something else too",
+                    "pack the directory or what is else called so, not both",
+                    Pass(everything=True),
+                ) from None
+            finally:
+                os.close(fd)
+
     def _remove(self, patterns: IgnorePatterns) -> None:
         top = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         descent = Descent(top)
@@ -274,6 +305,22 @@ class Leaving:
         finally:
             descent.close()
             os.close(top)
+
+
+def _entered(at: int, name: bytes) -> int:
+    """Open the directory *name* in *at*, made where nothing is; *at* is closed then.
+
+    A new one is like those that are made for files, and *at* keeps its time.
+    """
+    time = os.fstat(at).st_mtime_ns
+    with suppress(FileExistsError):
+        os.mkdir(name, _IMPLIED_MODE, dir_fd=at)
+        os.chmod(name, _IMPLIED_MODE, dir_fd=at)
+        os.utime(name, ns=(0, 0), dir_fd=at)
+        os.utime(at, ns=(time, time))
+    fd = os.open(name, _DIRECTORY, dir_fd=at)
+    os.close(at)
+    return fd
 
 
 def _names(fd: int) -> list[tuple[bytes, bool]]:

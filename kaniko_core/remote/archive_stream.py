@@ -21,6 +21,7 @@ from kaniko_core.oci.digest import Digest
 _CHUNK = 512 << 10  # bytes; chunks of a slow source are as small as they come
 _AHEAD = 8  # chunks
 _PATIENCE = 1.0  # seconds to wait for the thread where the rest is not wanted
+_EXTRA = 1 << 20  # bytes by which the compressed archive may be the larger one
 _MAGIC = 6  # bytes: the longest of those that compressed data begin with
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1, "bytes"))
 
@@ -30,7 +31,7 @@ class ArchiveStream:
 
     Args:
         source: the archive as it comes; its reads may be short. Nobody else reads or closes it.
-        limit: how many bytes may come out of it.
+        limit: how many bytes may come out of it, or about as many into it.
 
     Attributes:
         failure: what a read of the source raised, if one did: it names the source already.
@@ -39,6 +40,7 @@ class ArchiveStream:
     def __init__(self, source: BinaryIO, limit: int) -> None:
         self._source = source
         self._limit = limit
+        self._came = 0
         self._hash = hashlib.sha256()
         self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(_AHEAD)
         self._waiting: list[bytes] = []
@@ -131,6 +133,10 @@ class ArchiveStream:
         if len(self._magic) < _MAGIC:
             self._magic += data[:_MAGIC]
         self._hash.update(data)
+        # Members without content, and zeros after the last, are endless too.
+        self._came += len(data)
+        if self._came > self._limit + _EXTRA:
+            raise too_large(self._limit)
         return data
 
 

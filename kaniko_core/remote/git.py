@@ -42,6 +42,7 @@ from kaniko_core.remote.netrc import Netrc
 _HEX = re.compile(r"[0-9A-Fa-f]+")
 # What git-check-ref-format(1) forbids in names.
 _NO_NAME = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[-/.]|/\.|[/.]$|\.lock(?:/|$)")
+_LATEST = 253_402_300_799  # the last second that has a year of four digits
 # Not any 401: there may be one in a port, or in a commit.
 _REFUSED = re.compile(
     r"could not read (?:Username|Password)|Authentication failed|returned (?:error: )?40[13]\b"
@@ -202,7 +203,7 @@ class _Fetching:
             large = self._resolved(())
         else:
             large = self._resolved(files.write())
-        seconds = int(self.clone.ask("show", "--no-patch", "--format=%ct", found.commit))
+        seconds = _time(self.clone.ask("show", "--no-patch", "--format=%ct", found.commit))
         root = self._root(files)
         if keep:
             self._forget()
@@ -262,6 +263,11 @@ class _Fetching:
             self.clone.ask(f"--git-dir={head.parent.absolute()}", "read-tree", "HEAD")
 
 
+def _time(said: str) -> int:
+    """Return when a commit was made; what is no time of ours is the nearest one."""
+    return min(int(said), _LATEST) if said.isdecimal() else 0
+
+
 def _tidy(directory: Path, *, keep: bool, mtime: int | None) -> None:
     """Remove what only this checkout needs, and give everything the time *mtime*."""
     with disk_errors("put a git repository in order in", directory):
@@ -310,7 +316,7 @@ def _hint(reference: GitReference, error: KanikoError, *, own: bool) -> str | No
         return "give the keys of your SSH agent with --ssh default"
     if "not found" in text or "does not exist" in text:
         return "check the address; a private repository needs --secret or --ssh"
-    if re.search(r"Could not resolve|refused|timed out|unreachable", text):
+    if re.search(r"Could not resolve|refused|timed out|unreachable|nothing came", text):
         return "check the host's name, and whether this machine or pod can reach it"
     if "cannot run ssh" in text:
         return "install the package openssh-client"

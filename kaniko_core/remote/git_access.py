@@ -78,12 +78,11 @@ class Accounts:
         scope, headers = self._authorizations(reference, url, own=own)
         if not headers:
             return (access,)
+        # git would go on with the header where a redirect leads: see Clone.talk.
+        alone = {**access.configuration, f"http.{scope}.followRedirects": "false"}
         key = f"http.{scope}.{_HEADER}"
         return tuple(
-            replace(
-                access,
-                configuration={**access.configuration, key: f"Authorization: {header}"},
-            )
+            replace(access, configuration={**alone, key: f"Authorization: {header}"})
             for header in headers
         )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -180,7 +181,17 @@ class Files:
         with disk_errors("write the files of a git repository into", self.clone.directory):
             for name in sorted(above):
                 if patterns is None or not leaving.leaves_out(patterns, name, directory=True):
-                    (self.clone.directory / name).mkdir(parents=True, exist_ok=True)
+                    self._make_one(name)
+
+    def _make_one(self, name: str) -> None:
+        """Make a directory, and those above it, through no link: a bad tree has both at a place."""
+        path = self.clone.directory
+        for part in name.split("/"):
+            path = path / part
+            with suppress(FileExistsError):
+                path.mkdir()
+            if not stat.S_ISDIR(path.lstat().st_mode):
+                raise UsageError(f"it has two different things at {name}")
 
     def _submodules(self, *paths: str) -> None:
         if self.submodules is None:

@@ -16,6 +16,7 @@ from kaniko_core.addresses.git import GitReference, is_commit
 from kaniko_core.context.leaving import IgnoreFiles
 from kaniko_core.errors import RegistryError, UsageError, disk_errors
 from kaniko_core.registry.pacing import Pacing
+from kaniko_core.remote.git_moves import Moves
 from kaniko_core.remote.gitrun import Access, GitFailed, GitProgram
 
 _SHALLOW = re.compile(r"--depth|shallow")
@@ -82,6 +83,7 @@ class Clone:
         options: how much of its history.
         pacing: how often the server is asked again, and when.
         stopped: set by whoever gives everything up.
+        moves: where servers that we tell who we are redirect to; they are filled in here.
     """
 
     git: GitProgram
@@ -91,6 +93,7 @@ class Clone:
     options: GitOptions
     pacing: Pacing
     stopped: threading.Event
+    moves: Moves = field(default_factory=Moves)
 
     def fetch(self, *, without_files: bool) -> Found:
         """Make the repository, and bring the commit that is meant, with the history that is wanted.
@@ -134,17 +137,18 @@ class Clone:
     def talk(
         self, *arguments: str, access: Access | None = None, lines: IO[bytes] | None = None
     ) -> str:
-        """Run a git that talks to the server, again where the network fails."""
+        """Run a git that talks to the server, again where the network fails, or leads elsewhere."""
         directory = self.directory if self.directory.exists() else None
         failures = 0
         while True:
             try:
                 if lines is not None:
                     lines.seek(0)
-                return self.git.run(
-                    access or self.access, *arguments, directory=directory, lines=lines
-                )
+                known = self.moves.known_to(access or self.access)
+                return self.git.run(known, *arguments, directory=directory, lines=lines)
             except GitFailed as error:
+                if self.moves.follow(self.git, known, error):
+                    continue
                 if not error.temporary or self.pacing.gives_up(failures):
                     raise
                 pause = self.pacing.pause(RegistryError(str(error)), failures)

@@ -7,6 +7,7 @@ in its environment, where neither the list of processes nor the repository shows
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shlex
@@ -24,6 +25,7 @@ from typing import IO
 from kaniko_core.errors import ContextError, KanikoError, disk_errors, reason_of
 from kaniko_core.home import program
 from kaniko_core.remote.gitssh import programs_environment
+from kaniko_core.remote.gitwatch import Watch
 
 _INSTALL = "install the package git; an image for building usually has it already"
 # The first git that takes configuration from its environment.
@@ -32,7 +34,10 @@ _UMASK = 0o022
 _SHOWN = 64 << 10  # bytes of what git says that are looked at, from the end
 _LARGEST = 64 << 20  # bytes of an answer of git
 _POLL = 0.1  # seconds
+_SHORTEST_SECRET = 6  # characters; what is shorter is a part of many words
 _SECONDS_WITHOUT_A_BYTE = 60
+# The same where git has no such limit of its own.
+_PATIENCE = 120.0
 _CONFIGURATION = {
     "advice.detachedHead": "false",
     "core.autocrlf": "false",
@@ -61,7 +66,7 @@ _ADVICE = re.compile(
     r"and the repository exists|hint:|Warning: Permanently added|Cloning into|fatal: clone of|"
     r"Failed to clone|fatal: Failed to recurse",
 )
-_PREFIX = re.compile(r"(?:fatal|error|remote|ssh):\s*")
+_PREFIX = re.compile(r"(?:fatal|(?<!remote )error|remote|ssh):\s*")
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 _TEMPORARY = re.compile(
     r"early EOF|timed out|Connection reset|RPC failed|unexpected disconnect|hung up unexpectedly|"
@@ -75,8 +80,9 @@ class GitFailed(KanikoError):  # noqa: N818 - reads as the fact that it is
 
     def __init__(self, said: str) -> None:
         lines = [line.strip() for line in said.splitlines() if line.strip()]
-        telling = [line for line in lines if not _ADVICE.match(line)] or lines or ["nothing"]
-        reason = _USERINFO.sub("", _PREFIX.sub("", telling[-1]))
+        telling = [line for line in lines if not _ADVICE.match(line)] or lines
+        last = telling[-1] if telling else "git does not say why"
+        reason = _USERINFO.sub("", _PREFIX.sub("", last))
         super().__init__(reason[:300])
         self.said = said
 
@@ -96,6 +102,7 @@ class Access:
         ssh_socket: of the agent that has the keys.
         keys: files with keys for ssh.
         known_hosts: files with the keys of hosts that the user knows.
+        traced: whether git says what servers answer, in what it writes about errors.
     """
 
     protocols: Sequence[str]
@@ -103,6 +110,7 @@ class Access:
     ssh_socket: Path | None = None
     keys: tuple[Path, ...] = ()
     known_hosts: tuple[Path, ...] = ()
+    traced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +121,13 @@ class GitProgram:
         path: where it is.
         home: an empty directory, for what git and ssh keep about hosts.
         stopped: set by whoever gives everything up; a git that runs is ended then.
+        patience: seconds after which a git that nothing comes to is ended, too.
     """
 
     path: str
     home: Path
     stopped: threading.Event
+    patience: float = _PATIENCE
 
     def run(
         self,
@@ -178,7 +188,7 @@ class GitProgram:
                 if status != 0:
                     size = said.seek(0, os.SEEK_END)
                     said.seek(max(0, size - _SHOWN))
-                    raise GitFailed(said.read().decode(errors="replace"))
+                    raise GitFailed(_harmless(said.read().decode(errors="replace"), access))
                 answer.seek(0)
             yield answer
 
@@ -204,12 +214,15 @@ class GitProgram:
         except OSError as error:
             name = Path(command[0]).name
             raise ContextError(f"{name} cannot be started: {reason_of(error)}") from error
+        watch = Watch(process.pid, self.patience)
         try:
             while True:
                 with suppress(subprocess.TimeoutExpired):
                     return process.wait(_POLL)
                 if self.stopped.is_set():
                     raise ContextError("the transfer was cancelled")
+                if watch.is_stuck():
+                    raise GitFailed(f"nothing came from the server in {self.patience:g} seconds")
         except BaseException:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -236,6 +249,8 @@ class GitProgram:
         for number, (key, value) in enumerate(configuration.items()):
             environment[f"GIT_CONFIG_KEY_{number}"] = key
             environment[f"GIT_CONFIG_VALUE_{number}"] = value
+        if access.traced:
+            environment |= {"GIT_TRACE_CURL": "1", "GIT_TRACE_CURL_NO_DATA": "1"}
         if access.ssh_socket is not None:
             environment["SSH_AUTH_SOCK"] = str(access.ssh_socket)
         return environment
@@ -281,6 +296,20 @@ def find_git(home: Path, stopped: threading.Event) -> GitProgram:
             hint="install a newer git",
         )
     return git
+
+
+def _harmless(said: str, access: Access) -> str:
+    """Return *said* without what servers may repeat of the credentials that they were told."""
+    for key, value in access.configuration.items():
+        if not key.endswith(".extraHeader"):
+            continue
+        word = value.split()[-1]
+        with suppress(ValueError):
+            user, _, password = base64.b64decode(word, validate=True).decode().partition(":")
+            secret = password or user
+            said = said.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else said
+        said = said.replace(word, "***")
+    return said
 
 
 def _certificates() -> dict[str, str]:

@@ -23,6 +23,10 @@ from kaniko_core.remote.http import basic
 _LONGEST_MESSAGE = 200  # characters of what a server says
 _NOT_ITS_API = "the server's answer is none of the LFS batch API"
 _NEVER = "0001-"  # the year of servers that mean that nothing expires
+_OURS = {
+    *("accept-encoding", "connection", "content-length", "expect", "host", "if-range", "range"),
+    *("te", "trailer", "transfer-encoding", "upgrade"),
+}
 _MEANINGS = {
     401: "wants credentials",
     403: "does not allow it",
@@ -90,7 +94,8 @@ def action_headers(told: object) -> dict[str, str]:
     headers = {str(name): str(value) for name, value in (told or {}).items()}
     if not all(text.isascii() and text.isprintable() for pair in headers.items() for text in pair):
         raise RegistryError("headers for it with characters that no header has")
-    return headers
+    # Which host, how long, and which part of it is ours to say.
+    return {name: value for name, value in headers.items() if name.lower() not in _OURS}
 
 
 def batch_body(wanted: Sequence[LargeObject]) -> bytes:

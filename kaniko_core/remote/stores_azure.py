@@ -47,6 +47,7 @@ _AUTHORITY = "https://login.microsoftonline.com"
 _VERSION = "2021-12-02"  # of the protocol; the first with tokens is of 2017
 _CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
 _ENDPOINT = "AZURE_STORAGE_ENDPOINT"
+_ACCOUNT = ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME")
 _LOOKED_FOR = (
     "AZURE_STORAGE_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN, AZURE_STORAGE_CONNECTION_STRING, workload "
     "identity, a service principal and a managed identity"
@@ -108,10 +109,11 @@ def _account(wanted: BucketObject, around: Surroundings) -> _Account:
         ("AZURE_STORAGE_KEY", True),
         ("AZURE_STORAGE_SAS_TOKEN", False),
     )
+    # What opens one account is of no use for another, and nothing to tell its owner.
+    meant = around.first(*_ACCOUNT) or account.name
     for name, is_key in given:
-        if secret := around.first(name):
+        if meant == account.name and (secret := around.first(name)):
             return _with(account, secret, name, is_key=is_key)
-    # What it says of one account is of no use for another.
     own = said.get("AccountName", account.name) == account.name
     for part, is_key in (("AccountKey", True), ("SharedAccessSignature", False)):
         if own and (secret := said.get(part, "")):
@@ -130,7 +132,7 @@ def _named_account(wanted: BucketObject, around: Surroundings, said: Mapping[str
     endpoint = around.first(_ENDPOINT)
     what = _ENDPOINT if endpoint else _CONNECTION
     endpoint = endpoint or said.get("BlobEndpoint", "")
-    name = around.first("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_ACCOUNT_NAME")
+    name = around.first(*_ACCOUNT)
     name = name or said.get("AccountName", "") or _first_label(endpoint)
     if not name:
         raise ContextError(

@@ -12,7 +12,6 @@ Source: docs.aws.amazon.com, "Virtual hosting of buckets", "HeadObject".
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from urllib.parse import urlsplit
 
 from kaniko_core.addresses.archives import BucketObject
 from kaniko_core.errors import ContextError
-from kaniko_core.registry.credentials import one_line
+from kaniko_core.registry.clouds_amazon import amazon_complaint, amazon_session
 from kaniko_core.remote.stores_places import (
     Place,
     Surroundings,
@@ -83,12 +82,9 @@ def s3_place(wanted: BucketObject, around: Surroundings, headers: Headers) -> Pl
         UsageError: the environment does not say where the store is.
     """
     try:
-        import botocore.session
+        session = amazon_session()
     except ImportError:
         raise needed("botocore", wanted.store.value) from None
-    # What it cannot do it shows as a traceback; it also raises it.
-    logging.getLogger("botocore.credentials").setLevel(logging.CRITICAL)
-    session = botocore.session.Session()
     try:
         region = around.first("AWS_REGION", "AWS_DEFAULT_REGION")
         region = region or session.get_config_variable("region") or _REGION
@@ -98,19 +94,9 @@ def s3_place(wanted: BucketObject, around: Surroundings, headers: Headers) -> Pl
         if credentials is not None:
             credentials.get_frozen_credentials()
     except Exception as error:  # its own, of many kinds, and of those whose answers it reads
-        why = f"cannot fetch {wanted.name}: no credentials: {_complaint(error)}"
+        why = f"cannot fetch {wanted.name}: no credentials: {amazon_complaint(error)}"
         raise ContextError(why, hint=f"looked for: {_LOOKED_FOR}") from None
     return _place(_bucket(wanted, around, region), around, credentials, headers)
-
-
-def _complaint(error: Exception) -> str:
-    """Return what went wrong; what cannot be read is not shown, since there may be keys in it."""
-    import botocore.exceptions
-
-    told = (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError)
-    if isinstance(error, told):
-        return one_line(str(error)).rstrip(".")
-    return "what answers for them says something that cannot be read"
 
 
 def _bucket(wanted: BucketObject, around: Surroundings, region: str) -> _Bucket:

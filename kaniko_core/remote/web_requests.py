@@ -27,8 +27,8 @@ HEADER_SECRET, TOKEN_SECRET = "HTTP_AUTH_HEADER_", "HTTP_AUTH_TOKEN_"
 
 _LARGEST_ANSWER = 1 << 20  # bytes of a redirect's or an error's body
 _GLANCE = 0.1  # seconds after which a pause looks whether everything was given up
-_SPAN = re.compile(r"bytes\s+(\d+)-(\d+)/(\d+|\*)")
-PARTIAL = 206
+_SPAN = re.compile(r"bytes\s+([0-9]{1,18})-([0-9]{1,18})/([0-9]+|\*)")
+PARTIAL, BEYOND = 206, 416
 
 
 @dataclass(frozen=True, slots=True)

@@ -779,6 +779,22 @@ def test_nothing_heavy_is_loaded_to_say_a_few_words(
     assert not _HEAVY & set(loaded)
 
 
+@pytest.mark.parametrize(("library", "written"), [("obstore", "told"), ("other", "told late")])
+def test_threads_of_a_library_do_not_outlive_the_interpreter(library: str, written: str) -> None:
+    script = (
+        "import atexit, sys\n"
+        "from kaniko_core.cli import leave\n"
+        f"sys.modules[{library!r}] = sys\n"
+        "atexit.register(print, 'late')\n"
+        "print('told')\n"
+        "sys.exit(leave(3))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (3, written.split())
+
+
 def test_log_options_reach_the_console(capsys: pytest.CaptureFixture[str]) -> None:
     def talk(*_: object, progress: Callable[[Noted], None], **more: object) -> None:
         progress(Noted("something"))

@@ -79,6 +79,29 @@ def test_missing_dockerfile_says_what_there_is(root: Path) -> None:
     assert caught.value.hint == "it has a, b; name the Dockerfile with --dockerfile"
 
 
+@pytest.mark.parametrize(
+    ("name", "said", "hint"),
+    [
+        ("sub", "sub of it is a directory", "--dockerfile=sub/Dockerfile"),
+        ("no/file", "no Dockerfile no/file in it", "no such directory"),
+        ("../outside/x", "leads out of it", "without .."),
+        ("sub/../../outside/x", "leads out of it", "without .."),
+        ("link/x", "link of it leads out", ""),
+    ],
+)
+def test_dockerfile_that_is_none_tells_nothing_of_the_host(
+    root: Path, tmp_path: Path, name: str, said: str, hint: str
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "xy").touch()
+    (root / "sub").mkdir(exist_ok=True)
+    (root / "link").symlink_to(tmp_path / "outside")
+    with pytest.raises(ContextError, match=said) as caught:
+        open_fetched(root, "it", ignore_files(name), name)
+    assert hint in (caught.value.hint or "")
+    assert "xy" not in f"{caught.value} {caught.value.hint}"
+
+
 def test_dockerfile_one_level_down_is_pointed_to(root: Path) -> None:
     (root / "app-1.0").mkdir()
     (root / "Dockerfile").rename(root / "app-1.0" / "Dockerfile")

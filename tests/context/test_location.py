@@ -8,6 +8,7 @@ import pytest
 
 from kaniko_core.addresses.archives import BucketObject, Store, TarFile, WebFile
 from kaniko_core.addresses.git import GitReference
+from kaniko_core.addresses.url import shown
 from kaniko_core.context.location import parse_location
 from kaniko_core.errors import UsageError
 
@@ -65,6 +66,8 @@ def test_what_is_there_is_a_directory(tmp_path: Path, monkeypatch: pytest.Monkey
         ("ftp://example.com/c.tar", "ftp:// is not supported"),
         ("tar://", "names no file"),
         ("s3:///key", "names no bucket"),
+        ("s3://id:key@bucket/c.tar", "s3://bucket/c.tar has more than a bucket and a key"),
+        ("gs://bucket?token=x", "gs://bucket has more than a bucket and a key"),
         ("https://account.blob.core.windows.net/container", "names no blob"),
     ],
 )
@@ -80,3 +83,10 @@ def test_a_signature_is_not_shown() -> None:
     assert "SECRET" not in f"{location.name} {location!r}"
     assert location.url.endswith("/c/b.tar?sv=1&sig=SECRET")
     assert location.account == "account"
+
+
+@pytest.mark.parametrize(
+    "text", ["/home/me@work/c", "me@work", "a:b", "src/x?y", "/a:b/c", "C#/app", "./a:b@c"]
+)
+def test_paths_are_said_as_they_are(text: str) -> None:
+    assert shown(text) == text

@@ -401,6 +401,15 @@ def test_global_headers_hold_until_they_are_replaced() -> None:
     assert {entry.mtime_ns for entry in found} == {5 * SECOND}
 
 
+def test_global_headers_are_bounded_together() -> None:
+    headers = [
+        pax((b"key%d" % number, bytes(600_000)), type_flag=b"g") + header() for number in (1, 2)
+    ]
+    read(headers[0] * 9)
+    with pytest.raises(ContentError, match="has global headers of 12000"):
+        read(b"".join(headers))
+
+
 def test_v7_headers_have_no_prefix_and_directories_end_with_a_slash() -> None:
     data = header(b"dir/", b"\0", magic=bytes(8), prefix=b"junk") + header(
         b"dir/file", b"\0", magic=bytes(8), mode=b" 644 \0", size=b"          3 "

@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from kaniko_core.oci.reference import Repository
 from kaniko_core.registry.auth import Credentials, DockerKeychain, Lookup
 from kaniko_core.registry.clouds import Cloud, Fetched
+from kaniko_core.registry.clouds_amazon import amazon
 from kaniko_core.registry.credentials import Finding
 from kaniko_core.registry.errands import NoAnswer
-from tests.serving import Handler, served
+from tests.serving import Handler, Server, served
 
 ARTIFACTS = Repository("europe-docker.pkg.dev", "project/app")
 AZURE = Repository("mine.azurecr.io", "app")
@@ -526,3 +527,61 @@ def test_managed_identity_of_app_service() -> None:
 )
 def test_azures_variables_that_do_not_suffice(env: dict[str, str], said: str) -> None:
     assert last(DockerKeychain(env).look_up(AZURE)) == f"Azure ({said})"
+
+
+class _Refusing(Handler):
+    server: Server[tuple[int, bytes]]
+
+    def _serve(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length") or 0))
+        status, body = self.server.state
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = _serve  # noqa: N815 - http.server's name
+
+
+_DENIED = b"<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [(403, _DENIED, "AccessDenied"), (403, b"", "cannot be read"), (200, b"<no", "cannot be read")],
+)
+def test_role_that_amazon_refuses_is_a_sentence_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    body: bytes,
+    said: str,
+) -> None:
+    pytest.importorskip("botocore")
+    token = tmp_path / "token"
+    token.write_text("hunter2")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    addresses: list[str] = []
+
+    def answer_at(address: str) -> tuple[int, bytes]:
+        addresses.append(address)
+        return status, body
+
+    with served(_Refusing, answer_at):
+        for name, value in {
+            "AWS_ENDPOINT_URL_STS": f"http://{addresses[0]}",
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
+            "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/builder",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": str(tmp_path / "config"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        }.items():
+            monkeypatch.setenv(name, value)
+        host = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+        (finding,) = amazon({})(Repository(host, "app"))
+
+    assert finding.credentials is None
+    assert said in finding.said
+    assert not [record for record in caplog.records if record.exc_info]

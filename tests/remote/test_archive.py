@@ -756,6 +756,30 @@ def test_what_came_before_the_patterns_is_removed(
     assert (out / "src").stat().st_mtime == TIME + 5
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_directory_of_what_is_left_out_is_there_in_every_order(out: Path, early: bool) -> None:
+    """An archive without entries for directories must not make another image by its order."""
+    patterns, files = ignoring("**/*.o", "gone"), [member("d/e/x.o"), member("gone/y"), member("z")]
+    unpacked(packed(*([patterns, *files] if early else [*files, patterns])), out, leaving=BOTH)
+    assert names(out) == {".dockerignore", "d", "d/e", "z"}
+    for made in (out / "d", out / "d" / "e"):
+        assert (made.stat().st_mode & 0o777, made.stat().st_mtime_ns) == (0o755, 0)
+
+
+def test_directory_of_what_is_left_out_is_not_made_through_a_link(out: Path, outside: Path) -> None:
+    data = packed(ignoring("**/*.o"), member("d/e/x.o"), symlink("d", str(outside)))
+    before = set(outside.iterdir())
+    unpacked(data, out, leaving=BOTH)
+    assert set(outside.iterdir()) == before
+    assert (out / "d").is_symlink()
+
+
+def test_file_that_became_the_directory_of_what_is_left_out_is_gone(out: Path) -> None:
+    unpacked(packed(ignoring("**/*.o"), member("d"), member("d/x.o")), out, leaving=BOTH)
+    assert names(out) == {".dockerignore", "d"}
+    assert (out / "d").is_dir()
+
+
 def test_newest_counts_what_is_left_out(out: Path) -> None:
     data = packed(ignoring("b"), member("b", mtime=TIME + 100))
     assert unpacked(data, out, leaving=BOTH).newest == TIME + 100

@@ -22,7 +22,8 @@ from kaniko_core.registry.pacing import Pacing
 from kaniko_core.remote.git import GitTree, Repositories
 from kaniko_core.remote.git_access import settled
 from kaniko_core.remote.git_clone import Checkout
-from kaniko_core.remote.gitrun import find_git
+from kaniko_core.remote.git_moves import Moves
+from kaniko_core.remote.gitrun import Access, find_git
 from kaniko_core.remote.netrc import Netrc
 from tests.repository import Repository, new_repository, run_git
 from tests.web_server import Answer, Request, WebServer, running_web
@@ -207,6 +208,27 @@ def test_repository_with_a_new_name_gets_the_same_credentials(
 
     assert (tree.directory / "a.txt").exists()
     assert run_git(tree.directory, "remote", "get-url", "origin") == old
+
+
+@pytest.mark.parametrize(
+    ("scope", "target", "count"),
+    [
+        ("https://host/", "https://host/new.git", 1),
+        ("https://host/old.git", "https://host/new.git", 2),
+        ("https://host/old.git", "https://other/new.git", 1),
+        ("https://host/old.git", "https://host:444/new.git", 1),
+        ("https://other/", "https://host/new.git", 1),
+    ],
+)
+def test_header_is_given_once_for_each_address_of_one_server(
+    scope: str, target: str, count: int
+) -> None:
+    access = Access(("https",), {f"http.{scope}.extraHeader": "Authorization: x"})
+
+    known = Moves({"https://host/old.git": target}).known_to(access)
+
+    assert known.configuration[f"url.{target}.insteadOf"] == "https://host/old.git"
+    assert sum(key.endswith(".extraHeader") for key in known.configuration) == count
 
 
 def test_submodule_with_a_new_name_is_found(

@@ -434,3 +434,37 @@ def test_directory_of_a_server_that_is_but_files(
     _serve_files(web, repository)
 
     assert "main.c" in names(fetch(f"{url}#main:src"))
+
+
+def _bad_tree(repository: Repository, scratch: Path, outside: Path) -> None:
+    """Make the branch bad: there is both a directory and a link at ``a``."""
+
+    def written(kind: str, content: bytes) -> bytes:
+        scratch.write_bytes(content)
+        arguments = ("hash-object", "-t", kind, "-w", "--literally", str(scratch))
+        return bytes.fromhex(run_git(repository.bare, *arguments))
+
+    def tree(*entries: tuple[bytes, bytes]) -> bytes:
+        return written("tree", b"".join(head + b"\0" + value for head, value in entries))
+
+    file = written("blob", b"left out")
+    top = tree(
+        (b"100644 .dockerignore", written("blob", b"a/d/f\n")),
+        (b"40000 a", tree((b"40000 d", tree((b"100644 f", file))))),
+        (b"120000 a", written("blob", bytes(outside))),
+    )
+    commit = run_git(repository.bare, "commit-tree", "-m", "bad", top.hex())
+    run_git(repository.bare, "update-ref", "refs/heads/bad", commit)
+
+
+def test_nothing_is_made_behind_a_link(
+    fetch: Fetch, url: str, repository: Repository, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    _bad_tree(repository, tmp_path / "scratch", outside)
+
+    with pytest.raises(ContextError, match="it has two different things at a"):
+        fetch(f"{url}#bad", Checkout(leaving=IgnoreFiles((".dockerignore",))))
+
+    assert not list(outside.iterdir())

@@ -509,6 +509,21 @@ def test_headers_of_an_object_go_to_its_address_and_not_beyond(
     assert {"authorization", "x-key"}.isdisjoint(second.headers)
 
 
+def test_server_does_not_say_how_a_request_is_sent(
+    lfs: LfsServer, web: WebServer, checkout: Checkout, resolve: Resolve
+) -> None:
+    ours = {"Host": "other", "Content-Length": "5", "Transfer-Encoding": "chunked", "range": "0-1"}
+    lfs.action = {"header": {**ours, "X-Key": "k"}}
+    commit(checkout, {".gitattributes": ATTRIBUTES, "a.bin": lfs.put(b"a")})
+
+    assert resolve() == 1
+
+    (asked,) = web.asked(lfs.object_path(oid_of(b"a")))
+    assert asked.headers["x-key"] == "k"
+    assert asked.headers["host"] == web.address.removeprefix("http://")
+    assert asked.headers.keys().isdisjoint({"content-length", "transfer-encoding", "range"})
+
+
 def test_batch_request_is_sent_again_where_it_is_redirected(
     lfs: LfsServer,
     web: WebServer,

@@ -24,7 +24,9 @@ from kaniko_core.errors import ContentError, ContextError, KanikoError, UsageErr
 from kaniko_core.progress import BytesMoved, Direction, Event
 from kaniko_core.registry.hosts import Trust
 from kaniko_core.remote.stores import Buckets
+from kaniko_core.remote.stores_azure import azure_place
 from kaniko_core.remote.stores_checksums import Checksum, checksum_of
+from kaniko_core.remote.stores_places import Surroundings
 from tests.object_server import MTIME_NS, Answer, Asked, ObjectServer, running_objects
 from tests.serving import Handler, served
 
@@ -683,6 +685,21 @@ def test_public_containers_need_nobody(server: ObjectServer) -> None:
 
     assert world.fetch(wanted("az://bucket/key")) == b"content"
     assert not any("authorization" in asked.headers for asked in server.asked)
+
+
+@pytest.mark.parametrize(("account", "told"), [("account", False), ("other", True), ("", True)])
+def test_signature_for_one_account_is_not_sent_to_another(account: str, told: bool) -> None:
+    environment = {
+        "AZURE_STORAGE_ACCOUNT": account,
+        "AZURE_STORAGE_SAS_TOKEN": f"sig={SECRET}",
+        "AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://127.0.0.1:1",
+    }
+    wanted = BucketObject(Store.AZURE, "box", "x.tar", "other.blob.core.windows.net")
+
+    place = azure_place(wanted, Surroundings(environment, lambda host: Trust()))
+
+    assert (SECRET in place.url) == told
+    assert bool(place.found) == told
 
 
 def test_account_has_to_be_named() -> None:
