@@ -18,7 +18,13 @@ from kaniko_core.builder.isolation import protected_paths, put_back
 from kaniko_core.builder.jobs import Job, finish
 from kaniko_core.builder.output import BuildResult, open_delivery
 from kaniko_core.builder.products import check_products
-from kaniko_core.builder.project import Project, labelled, open_project, own_repository
+from kaniko_core.builder.project import (
+    Project,
+    believing,
+    labelled,
+    open_project,
+    own_repository,
+)
 from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.builder.run import refuse_forbidden
 from kaniko_core.builder.secrets import Secrets, read_secrets
@@ -112,7 +118,7 @@ def _remote(
 ) -> RemoteSources:
     return RemoteSources(
         workspace.fresh,
-        options=registry,
+        options=believing(registry, build),
         secrets=secrets.values,
         ssh_socket=lambda: agents.sockets.get("default"),
         progress=workspace.progress,

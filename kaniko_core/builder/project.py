@@ -180,7 +180,7 @@ def open_preview(
         open_workspace(options.kaniko_dir, None, progress) as workspace,
         RemoteSources(
             workspace.fresh,
-            options=registry,
+            options=believing(registry, options),
             secrets=read_secrets(options.secret).values,
             progress=progress,
             limit=options.context_limit,
@@ -228,6 +228,18 @@ def _with_git_dir(reference: GitReference, build_args: Mapping[str, str]) -> Git
     if keep is None or reference.keep_git_dir is not None:
         return reference
     return replace(reference, keep_git_dir=keep != "" and boolean(keep) is not False)
+
+
+def believing(registry: RegistryOptions, options: BuildOptions) -> RegistryOptions:
+    """Return *registry* without the verification that ``--git`` does without, of one host.
+
+    Git LFS and submodules there need none either.
+    """
+    own = own_repository(options)
+    if not options.cloning.insecure_skip_tls or own is None or own.url is None:
+        return registry
+    hosts = (*registry.skip_tls_verify_registry, own.url.host)
+    return replace(registry, skip_tls_verify_registry=hosts)
 
 
 def own_repository(options: BuildOptions) -> GitReference | None:

@@ -40,17 +40,22 @@ from kaniko_core.progress import Progress, silent
 from kaniko_core.registry.hosts import HostRules
 from kaniko_core.registry.pacing import Pacing
 from kaniko_core.registry.transport import Transport
-from kaniko_core.remote.archive import NotAnArchive, newest_file, open_tar_file, unpack_context
+from kaniko_core.remote.archives.contexts import (
+    NotAnArchive,
+    newest_file,
+    open_tar_file,
+    unpack_context,
+)
 from kaniko_core.remote.environment import opens_azure, variables
-from kaniko_core.remote.git import GitTree, Repositories
-from kaniko_core.remote.git_clone import Checkout
-from kaniko_core.remote.gitrun import GitProgram, find_git
-from kaniko_core.remote.http import FetchedUrl, WebFiles, parse_checksum
+from kaniko_core.remote.git.clone import Checkout
+from kaniko_core.remote.git.repositories import GitTree, Repositories
+from kaniko_core.remote.git.run import GitProgram, find_git
 from kaniko_core.remote.incoming import Incoming
 from kaniko_core.remote.keeping import stored
-from kaniko_core.remote.lfs import LargeFiles
-from kaniko_core.remote.netrc import Netrc
-from kaniko_core.remote.stores import Buckets
+from kaniko_core.remote.lfs.files import LargeFiles
+from kaniko_core.remote.stores.buckets import Buckets
+from kaniko_core.remote.web.files import FetchedUrl, WebFiles, parse_checksum
+from kaniko_core.remote.web.netrc import Netrc
 from kaniko_core.rootfs.tree import Rootfs
 
 # The one file of a context that is behind a URL and no archive, as with BuildKit.

@@ -45,7 +45,7 @@ from kaniko_core.dockerfile.instructions import Add, Copy, Run
 from kaniko_core.dockerfile.mounts import Mount, MountKind
 from kaniko_core.dockerfile.paths import destination_path
 from kaniko_core.options import BuildOptions
-from kaniko_core.remote.http import file_name, parse_checksum
+from kaniko_core.remote.web.files import file_name, parse_checksum
 from kaniko_core.sandbox.runner import DEFAULT_HOSTNAME
 
 

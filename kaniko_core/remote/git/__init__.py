@@ -1,0 +1,1 @@
+"""Git repositories: one commit of them, as a tree of files, by the system's git."""

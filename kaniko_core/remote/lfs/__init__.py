@@ -1,0 +1,1 @@
+"""Git LFS: the files that a repository keeps elsewhere."""
