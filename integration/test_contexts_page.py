@@ -175,23 +175,25 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     entry = f"machine example.com login ci password {TOKEN}\n"
     (directory / "keys" / "netrc").write_text(entry)
-    process = subprocess.Popen(
-        [
-            *("unshare", "--net", "--mount", "--kill-child", "--fork"),
-            *(sys.executable, "-m", "integration.contexts_town", str(directory)),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=(directory / "errors").open("w"),
-        cwd=REPOSITORY,
-        text=True,
-    )
+    errors = directory / "errors"
+    with errors.open("w") as said:
+        process = subprocess.Popen(
+            [
+                *("unshare", "--net", "--mount", "--kill-child", "--fork"),
+                *(sys.executable, "-m", "integration.contexts_town", str(directory)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            cwd=REPOSITORY,
+            text=True,
+        )
     try:
         assert process.stdout is not None
         if not process.stdout.readline():
             process.wait()
-            said = (directory / "errors").read_text().strip().splitlines() or ["nothing"]
-            pytest.skip(f"no network of its own can be made here: {said[-1]}")
+            why = errors.read_text().strip().splitlines() or ["nothing was said"]
+            pytest.skip(f"no network of its own can be made here: {why[-1]}")
         yield Town(directory, process, commit)
     finally:
         for pipe in (process.stdin, process.stdout):
