@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import shutil
+import ssl
 from pathlib import Path
 
 import pytest
+import trustme
 
 from integration import readers
 from integration.programs import Build, said
 from tests.lfs_server import LfsServer, oid_of, pointer
 from tests.repository import COMMITTED, Repository, new_repository, run_git
-from tests.web_server import Answer, Request, WebServer
+from tests.web_server import Answer, Request, WebServer, running_web
 
 _ATTRIBUTES = "*.bin filter=lfs diff=lfs merge=lfs -text\n"
 _LARGE = bytes(range(256)) * 20_000
@@ -220,3 +222,26 @@ def test_repository_that_git_lfs_filled_is_built(
 
     assert content(build, "large.bin") == _LARGE
     assert content(build, "empty.bin") == b""
+
+
+def test_certificate_that_nobody_signed_is_taken_for_the_repository_alone(
+    build: Build, web: WebServer, repository: Repository
+) -> None:
+    """What --git says is said of the context, not of what its Dockerfile fetches."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with running_web(tls=context, repositories=web.repositories) as server:
+        lfs = LfsServer(server, "/git/code.git")
+        files = {".gitattributes": _ATTRIBUTES, "large.bin": lfs.put(_LARGE)}
+        repository.commit({"Dockerfile": _DOCKERFILE, **files})
+        flags = (f"--context={server.address}/git/code.git", f"--destination={build.image}")
+        build.programs.executor(*flags, "--git=insecure-skip-tls=true")
+        assert content(build, "large.bin") == _LARGE
+
+        said(build.programs.executor(*flags, check=False), "certificate")
+        other = server.add("/other", b"other")
+        repository.commit({"Dockerfile": f"FROM scratch\nADD {other} /\n"})
+        done = build.programs.executor(
+            *flags, "--git=insecure-skip-tls=true", _AT_ONCE, check=False
+        )
+        said(done, "certificate")

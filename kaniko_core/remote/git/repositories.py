@@ -26,6 +26,7 @@ from kaniko_core.oci.entry import SECOND
 from kaniko_core.progress import Noted, Progress
 from kaniko_core.registry.hosts import Trust
 from kaniko_core.registry.pacing import Pacing
+from kaniko_core.registry.session import origin_of
 from kaniko_core.remote.git.access import (
     TOKEN,
     TOKEN_SECRET,
@@ -83,7 +84,7 @@ class Repositories:
         environment: variables with credentials for repositories that the user named himself;
             his HOME, for keys and ``.netrc``.
         own_host: the host (with port) that GIT_USERNAME, GIT_PASSWORD and GIT_TOKEN are for.
-        netrc: passwords by host; None for those that *environment* leads to.
+        netrc: passwords by host.
         large_files: fetches what pointers of Git LFS stand for; None leaves them what they are.
     """
 
@@ -96,7 +97,7 @@ class Repositories:
     pacing: Pacing
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     own_host: str | None = None
-    netrc: Netrc | None = None
+    netrc: Netrc = field(default_factory=Netrc)
     large_files: LargeFiles | None = None
 
     def fetch(
@@ -136,7 +137,7 @@ class Repositories:
         accounts = Accounts(
             *(self.secrets, self.trust, self.ssh_socket),
             *(self.environment, self.own_host),
-            self.netrc or Netrc(self.environment, self.progress),
+            self.netrc,
         )
         first: GitFailed | None = None
         for access in accounts.ways(
@@ -225,6 +226,7 @@ class _Fetching:
         if self.large_files is None:
             return 0
         git, access = self.clone.git, self.clone.access
+        address = self.clone.reference.address
 
         def run_git(directory: Path, *arguments: str) -> str:
             return git.run(access, *arguments, directory=directory)
@@ -234,6 +236,7 @@ class _Fetching:
             run_git,
             partial(self.accounts.authorization, access),
             partial(git.run_ssh, access),
+            origin_of(address) if self.how.options.insecure_skip_tls else None,
         )
         places = [checkout.at(self.clone.directory / name) for name in submodules]
         return sum(self.large_files.resolve(each) for each in (checkout, *places))

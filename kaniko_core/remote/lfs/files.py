@@ -103,7 +103,12 @@ class LargeFiles:
         with _named(f"{paths[0]}{others} of {name}"):
             halted = threading.Event()
             server = LfsServer(
-                endpoint_of(checkout), self.transport, self.pacing, self.stopped, halted
+                endpoint_of(checkout),
+                self.transport,
+                self.pacing,
+                self.stopped,
+                halted,
+                checkout.unverified,
             )
             meter = _Sum(self.progress, f"LFS files of {name}", sum(each.size for each in wanted))
             fetching = _Fetching(server, checkout.directory, name, wanted, meter)

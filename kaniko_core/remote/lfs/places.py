@@ -36,12 +36,14 @@ class Checkout:
             of a repository or of an LFS server elsewhere; None for none.
         run_ssh: ``run_ssh(*arguments)`` runs ssh as git does and returns what it writes; it
             raises GitFailed.
+        unverified: the origin whose certificate is not verified, if there is one.
     """
 
     directory: Path
     run_git: Callable[..., str]
     authorization: Callable[[str], str | None] = field(repr=False)
     run_ssh: Callable[..., str]
+    unverified: str | None = None
 
     def git(self, *arguments: str) -> str:
         """Run git here, and return what it writes."""

@@ -14,14 +14,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
-from urllib.parse import urljoin
 
-from kaniko_core.addresses.url import parse_url
 from kaniko_core.errors import (
     ContentError,
     DigestMismatch,
     RegistryError,
-    UsageError,
     disk_errors,
 )
 from kaniko_core.registry.pacing import Pacing
@@ -37,6 +34,7 @@ from kaniko_core.remote.lfs.answers import (
     batch_refusal,
     object_refusal,
 )
+from kaniko_core.remote.web.requests import next_address
 
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
 _LARGEST_ANSWER = 8 << 20  # bytes; a hundred objects with long signatures are below 1 MiB
@@ -52,6 +50,7 @@ class LfsServer:
         pacing: how often a request is tried again, and when.
         stopped: set by whoever gives everything up.
         halted: set where one object cannot be had, so that the others are given up.
+        unverified: the origin whose certificate is not verified, if there is one.
     """
 
     endpoint: Endpoint
@@ -59,6 +58,7 @@ class LfsServer:
     pacing: Pacing
     stopped: threading.Event
     halted: threading.Event
+    unverified: str | None = None
 
     def batch(self, wanted: Sequence[LargeObject]) -> Answers:
         """Return for each oid where it is to be had, or why it is not.
@@ -112,12 +112,15 @@ class LfsServer:
         for _ in range(MAX_REDIRECTS):
             self.go_on()
             own = private if origin_of(address) == origin else {}
-            reply = self.transport.send(method, address, {**headers, **own}, body)
+            verified = origin_of(address) != self.unverified
+            reply = self.transport.send(
+                method, address, {**headers, **own}, body, verified=verified
+            )
             target = reply.headers.get("location")
             if reply.status not in REDIRECTS or target is None:
                 return reply
             reply.close()
-            address = _followed(address, target)
+            address = next_address(address, target)
         raise RegistryError("the server redirects without end")
 
     def go_on(self) -> None:
@@ -223,14 +226,3 @@ class _Transfer:
         self._moved(-self.done)
         self.hash = hashlib.sha256()
         self.done = 0
-
-
-def _followed(base: str, target: str) -> str:
-    try:
-        address = urljoin(base, target)
-        scheme = parse_url(address).scheme
-    except (UsageError, ValueError):
-        raise RegistryError("the server points to an address that cannot be used") from None
-    if scheme not in ("http", "https") or (scheme == "http" and base.startswith("https:")):
-        raise RegistryError("the server points to an address without TLS")
-    return address

@@ -26,6 +26,7 @@ from kaniko_core.registry.transport import Reply, Transport
 HEADER_SECRET, TOKEN_SECRET = "HTTP_AUTH_HEADER_", "HTTP_AUTH_TOKEN_"
 
 _LARGEST_ANSWER = 1 << 20  # bytes of a redirect's or an error's body
+_NO_TLS = "give the address that it points to, if you trust it"
 _GLANCE = 0.1  # seconds after which a pause looks whether everything was given up
 _SPAN = re.compile(r"bytes\s+([0-9]{1,18})-([0-9]{1,18})/([0-9]+|\*)")
 PARTIAL, BEYOND = 206, 416
@@ -101,7 +102,7 @@ class WebSource:
             if reply.status not in REDIRECTS or target is None:
                 return self._accepted(reply, span, authorized=own)
             reply.read(_LARGEST_ANSWER, "a redirect")  # so that the connection can be used again
-            address = _next_address(address, target)
+            address = next_address(address, target, _NO_TLS)
         raise RegistryError("the server redirects without end")
 
     def go_on(self) -> None:
@@ -149,17 +150,19 @@ class Tries:
         self._failures = 0
 
 
-def _next_address(base: str, target: str) -> str:
+def next_address(base: str, target: str, hint: str | None = None) -> str:
+    """Return where a redirect of *base* leads; *hint* is what to do where that has no TLS.
+
+    Raises:
+        RegistryError: to no address, or from https to http.
+    """
     try:
         address = urljoin(base, target)
         scheme = parse_url(address).scheme
     except (UsageError, ValueError):
         raise RegistryError("the server points to an address that cannot be used") from None
     if scheme not in ("http", "https") or (scheme == "http" and base.startswith("https:")):
-        raise RegistryError(
-            "the server points to an address without TLS",
-            hint="give the address that it points to, if you trust it",
-        )
+        raise RegistryError("the server points to an address without TLS", hint=hint)
     return address
 
 
