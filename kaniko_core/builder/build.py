@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from kaniko_core.builder.agents import Agents, open_agents
+from kaniko_core.builder.agents import open_agents
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.cached.known import CacheDirectory, known_of, open_layers, reuse_of
 from kaniko_core.builder.check import announce_checks
@@ -18,18 +18,11 @@ from kaniko_core.builder.isolation import protected_paths, put_back
 from kaniko_core.builder.jobs import Job, finish
 from kaniko_core.builder.output import BuildResult, open_delivery
 from kaniko_core.builder.products import check_products
-from kaniko_core.builder.project import (
-    Project,
-    believing,
-    labelled,
-    open_project,
-    own_repository,
-)
-from kaniko_core.builder.remote import RemoteSources
+from kaniko_core.builder.project import Project, labelled, open_project, remote_sources
 from kaniko_core.builder.run import refuse_forbidden
-from kaniko_core.builder.secrets import Secrets, read_secrets
+from kaniko_core.builder.secrets import read_secrets
 from kaniko_core.builder.work import Work
-from kaniko_core.builder.workspace import Workspace, open_workspace
+from kaniko_core.builder.workspace import open_workspace
 from kaniko_core.cache.images import ImageCache
 from kaniko_core.cacheplaces import CacheExport
 from kaniko_core.dockerfile.scope import unused_build_args
@@ -71,10 +64,8 @@ def build(
         workspace = stack.enter_context(open_workspace(build.kaniko_dir, shared, progress))
         put_back(workspace)
         agents = stack.enter_context(open_agents(build.ssh, workspace.directory / "keys"))
-        remote = stack.enter_context(_remote(workspace, secrets, agents, registry, build))
-        project = open_project(
-            build, remote, reproducible=image.reproducible, progress=workspace.progress
-        )
+        remote = stack.enter_context(remote_sources(build, registry, workspace, secrets, agents))
+        project = open_project(build, remote, reproducible=image.reproducible)
         image = labelled(image, build, project)
         _note(project, build, progress)
         for one in project.each(build.platforms):
@@ -107,24 +98,6 @@ def build(
             for known in knowns
         ]
         return finish(jobs, output, started)
-
-
-def _remote(
-    workspace: Workspace,
-    secrets: Secrets,
-    agents: Agents,
-    registry: RegistryOptions,
-    build: BuildOptions,
-) -> RemoteSources:
-    return RemoteSources(
-        workspace.fresh,
-        options=believing(registry, build),
-        secrets=secrets.values,
-        ssh_socket=lambda: agents.sockets.get("default"),
-        progress=workspace.progress,
-        limit=build.context_limit,
-        own=own_repository(build),
-    )
 
 
 def shared_directory(build: BuildOptions, cache: CacheOptions) -> Path | None:

@@ -145,7 +145,7 @@ def _checked(
     remote: RemoteSources,
     progress: Progress,
 ) -> CheckReport:
-    sources = read_sources(build, remote, progress)
+    sources = read_sources(build, remote)
     context, source = sources.context, sources.dockerfile
     build_args = build_arguments(build)
     error: KanikoError | None = None

@@ -97,7 +97,7 @@ def dryrun(
         Registry(registry, push=False, progress=progress) as pull,
         ExitStack() as stack,
     ):
-        project = open_project(build, remote, reproducible=image.reproducible, progress=progress)
+        project = open_project(build, remote, reproducible=image.reproducible)
         images = BaseImages(pull, images_on_disk, progress)
         knowns = known_of(project, build, image, images=images, remote=remote, stack=stack)
         announce_checks(project, knowns[0].plan, images, progress)
@@ -116,9 +116,9 @@ def dryrun(
 
 
 def _context_text(project: Project) -> Iterator[str]:
-    if project.fetched is not None:
-        what = " ".join(item for pair in list(project.origin.items())[1:] for item in pair)
-        yield f"context {project.fetched.name}, {what}\n"
+    fetched = project.fetched
+    if fetched is not None:
+        yield f"context {fetched.name}, {fetched.kind} {fetched.version}\n"
 
 
 def _found(

@@ -15,13 +15,14 @@ from kaniko_core.addresses.git import GitReference
 from kaniko_core.addresses.url import is_http_address, parse_url
 from kaniko_core.attestations.materials import published
 from kaniko_core.builder import epoch
+from kaniko_core.builder.agents import Agents
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.plan import ContextBase, ImageBase, LayoutBase, Plan
 from kaniko_core.builder.planner import Triggers, make_plan
-from kaniko_core.builder.remote import FetchedContext, RemoteSources
-from kaniko_core.builder.secrets import read_secrets
+from kaniko_core.builder.remote import RemoteSources
+from kaniko_core.builder.secrets import Secrets, read_secrets
 from kaniko_core.builder.source import CopySource
-from kaniko_core.builder.workspace import open_workspace
+from kaniko_core.builder.workspace import Workspace, open_workspace
 from kaniko_core.context import (
     BuildContext,
     DockerfileSource,
@@ -30,7 +31,7 @@ from kaniko_core.context import (
     outside_dockerfile,
     read_dockerfile,
 )
-from kaniko_core.context.fetched import ignore_files, open_fetched
+from kaniko_core.context.fetched import FetchedContext, ignore_files, open_fetched
 from kaniko_core.context.location import parse_location
 from kaniko_core.context.named import (
     ArchiveContext,
@@ -45,7 +46,7 @@ from kaniko_core.dockerfile.support import refuse_unsupported
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.platform import Platform
 from kaniko_core.options import BuildOptions, ImageOptions, RegistryOptions
-from kaniko_core.progress import Progress, Warned, silent
+from kaniko_core.progress import Progress, Warned
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.values import boolean
 
@@ -86,10 +87,8 @@ class Project:
         """What there is to say of where the context was fetched; empty for a directory."""
         if self.fetched is None:
             return {}
-        version = self.fetched.version
-        what = "digest" if isinstance(version, Digest) else "commit"
         uri = published(self.fetched.address) or self.fetched.name
-        return {"uri": uri, what: str(version)}
+        return {"uri": uri, self.fetched.kind: str(self.fetched.version)}
 
     def each(self, platforms: Iterable[Platform | None]) -> list[Project]:
         """Return this for each of *platforms*."""
@@ -178,21 +177,35 @@ def open_preview(
     """
     with (
         open_workspace(options.kaniko_dir, None, progress) as workspace,
-        RemoteSources(
-            workspace.fresh,
-            options=believing(registry, options),
-            secrets=read_secrets(options.secret).values,
-            progress=progress,
-            limit=options.context_limit,
-            own=own_repository(options),
-        ) as remote,
+        remote_sources(options, registry, workspace, read_secrets(options.secret)) as remote,
     ):
         yield remote
 
 
-def read_sources(
-    options: BuildOptions, remote: RemoteSources, progress: Progress = silent
-) -> Sources:
+def remote_sources(
+    options: BuildOptions,
+    registry: RegistryOptions,
+    workspace: Workspace,
+    secrets: Secrets,
+    agents: Agents | None = None,
+) -> RemoteSources:
+    """Return what fetches for a build, into *workspace*; close it.
+
+    Raises:
+        UsageError: the context cannot be what the options say.
+    """
+    return RemoteSources(
+        workspace.fresh,
+        options=registry,
+        secrets=secrets.values,
+        ssh_socket=lambda: None if agents is None else agents.sockets.get("default"),
+        progress=workspace.progress,
+        limit=options.context_limit,
+        own=_own_repository(options),
+    )
+
+
+def read_sources(options: BuildOptions, remote: RemoteSources) -> Sources:
     """Find the context, fetch it if need be, and read the Dockerfile, whatever is in it.
 
     Raises:
@@ -215,7 +228,9 @@ def read_sources(
     fetched = remote.context(location, leaving, cloning=options.cloning)
     context, source = open_fetched(fetched.directory, fetched.name, leaving, dockerfile)
     if outside is not None and options.dockerfile == BuildOptions().dockerfile:
-        progress(Warned(f"the Dockerfile is that of this directory, not that of {fetched.name}"))
+        remote.progress(
+            Warned(f"the Dockerfile is that of this directory, not that of {fetched.name}")
+        )
     return Sources(context, source, fetched, own=outside is None)
 
 
@@ -230,19 +245,7 @@ def _with_git_dir(reference: GitReference, build_args: Mapping[str, str]) -> Git
     return replace(reference, keep_git_dir=keep != "" and boolean(keep) is not False)
 
 
-def believing(registry: RegistryOptions, options: BuildOptions) -> RegistryOptions:
-    """Return *registry* without the verification that ``--git`` does without, of one host.
-
-    Git LFS and submodules there need none either.
-    """
-    own = own_repository(options)
-    if not options.cloning.insecure_skip_tls or own is None or own.url is None:
-        return registry
-    hosts = (*registry.skip_tls_verify_registry, own.url.host)
-    return replace(registry, skip_tls_verify_registry=hosts)
-
-
-def own_repository(options: BuildOptions) -> GitReference | None:
+def _own_repository(options: BuildOptions) -> GitReference | None:
     """Return the repository that the credentials of the environment are for: the context's.
 
     Where the context is none, it is the first that ``--build-context`` names.
@@ -264,7 +267,6 @@ def open_project(
     sources: Sources | None = None,
     *,
     reproducible: bool = False,
-    progress: Progress = silent,
 ) -> Project:
     """Find the context, and read the Dockerfile; unless they are given as *sources*.
 
@@ -276,7 +278,7 @@ def open_project(
         UsageError: an option is.
     """
     named = NamedContexts.parse(options.build_context)
-    found = sources or read_sources(options, remote, progress)
+    found = sources or read_sources(options, remote)
     if ArchiveContext(TarFile(None)) in named:
         # Now, because nobody can be woken who waits for somebody to type.
         remote.archive(TarFile(None))

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +28,7 @@ from kaniko_core.builder.source import (
     SourceItem,
 )
 from kaniko_core.builder.wanted import remote_source
+from kaniko_core.context.fetched import FetchedContext
 from kaniko_core.context.leaving import IgnoreFiles
 from kaniko_core.context.location import Location, RemoteLocation, parse_location
 from kaniko_core.dockerfile.instructions import Add
@@ -63,27 +64,6 @@ CONTEXT_FILE = "context"
 _AT_ONCE = 4  # sources of one ADD that are fetched at the same time
 
 
-@dataclass(frozen=True, slots=True)
-class FetchedContext:
-    """A context that was fetched.
-
-    Attributes:
-        directory: its files.
-        name: how to name it to people.
-        address: where it is from, for others; empty where that is this machine.
-        version: the digest of an archive, or a commit.
-        time: when it was made, in seconds since 1970, if that is known.
-        archive: False for one file, ``CONTEXT_FILE``, that is no archive.
-    """
-
-    directory: Path
-    name: str
-    address: str
-    version: Digest | str
-    time: int | None
-    archive: bool = True
-
-
 class RemoteSources:
     """Fetches for one build, whose stages may share it; safe to use from several threads.
 
@@ -117,7 +97,7 @@ class RemoteSources:
             HostRules.of(options or RegistryOptions(), push=False), plain=False, unverified=False
         )
         self._fresh = fresh
-        self._progress = progress
+        self.progress = progress
         self._limit = limit
         self._stopped = threading.Event()
         self._transport = Transport(rules)
@@ -381,7 +361,7 @@ class RemoteSources:
             leaving=leaving,
             limit=self._limit,
             again=again,
-            progress=self._progress,
+            progress=self.progress,
         )
         time = modified // SECOND or found.newest
         return FetchedContext(directory, address.name, _address(address), found.digest, time)

@@ -110,7 +110,7 @@ def locate_dockerfile(name: str, context: Path) -> DockerfileSource:
     for spelling in spellings(name):
         if (here := outside_dockerfile(spelling)) is not None:
             return here
-        data = _read(context / spelling, "the Dockerfile")
+        data = read_file(context / spelling, "the Dockerfile")
         if data is not None:
             return DockerfileSource(str(context / spelling), data)
     raise ContextError(
@@ -133,7 +133,7 @@ def outside_dockerfile(name: str) -> DockerfileSource | None:
             f"cannot read the Dockerfile {shown(name)}: {scheme}:// is not supported",
             hint="download it first, and name the file with --dockerfile",
         )
-    data = _read(Path(name), "the Dockerfile")
+    data = read_file(Path(name), "the Dockerfile")
     return None if data is None else DockerfileSource(str(Path(name)), data)
 
 
@@ -151,7 +151,7 @@ def read_dockerfile(path: Path, name: str) -> DockerfileSource:
     Raises:
         ContextError: it cannot be read, or is too large.
     """
-    data = _read(path, "the Dockerfile")
+    data = read_file(path, "the Dockerfile")
     if data is None:
         raise ContextError(f"there is no Dockerfile {name}")
     return DockerfileSource(name, data)
@@ -200,15 +200,18 @@ def _ignore_patterns(dockerfile: Path | None, directory: Path) -> IgnorePatterns
     if dockerfile is not None:
         paths.insert(0, dockerfile.with_name(dockerfile.name + IGNORE_FILE))
     for path in paths:
-        data = _read(path, "the patterns in")
-        if data is None:
-            continue
-        return read_patterns(data, str(path))
+        data = read_file(path, "the patterns in")
+        if data is not None:
+            return read_patterns(data, str(path))
     return IgnorePatterns()
 
 
-def _read(path: Path, what: str) -> bytes | None:
-    """Return what is in the file *path*; None where there is none."""
+def read_file(path: Path, what: str) -> bytes | None:
+    """Return what is in the file *path*; None where there is none.
+
+    Raises:
+        ContextError: it cannot be read, or is too large; *what* says what it is.
+    """
     try:
         with path.open("rb") as file:
             return _whole(file, f"{what} {path}")

@@ -9,21 +9,49 @@ from __future__ import annotations
 
 import os
 import posixpath
+from dataclasses import dataclass
 from pathlib import Path
 
+from kaniko_core.addresses.url import scheme_of
 from kaniko_core.context import (
     BuildContext,
     DockerfileSource,
     below,
     missing_hint,
     read_dockerfile,
+    read_file,
     spellings,
 )
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.context.leaving import IGNORE_FILE, IgnoreFiles, read_patterns
-from kaniko_core.errors import ContextError, reason_of
+from kaniko_core.errors import ContextError
+from kaniko_core.oci.digest import Digest
 
-_LARGEST_PATTERNS = 16 << 20  # bytes
+
+@dataclass(frozen=True, slots=True)
+class FetchedContext:
+    """A context that was fetched.
+
+    Attributes:
+        directory: its files.
+        name: how to name it to people.
+        address: where it is from, for others; empty where that is this machine.
+        version: the digest of an archive, or a commit.
+        time: when it was made, in seconds since 1970, if that is known.
+        archive: False for one file that is no archive.
+    """
+
+    directory: Path
+    name: str
+    address: str
+    version: Digest | str
+    time: int | None
+    archive: bool = True
+
+    @property
+    def kind(self) -> str:
+        """What its version is: a ``digest`` or a ``commit``."""
+        return "digest" if isinstance(self.version, Digest) else "commit"
 
 
 def ignore_files(
@@ -44,13 +72,11 @@ def ignore_files(
     top = str(below(sub_path)) if sub_path else ""
     if outside is None:
         return IgnoreFiles.of(posixpath.normpath(dockerfile.lstrip("/")), top)
+    if dockerfile == "-" or scheme_of(dockerfile):
+        return IgnoreFiles.of(None, top)  # nothing is beside stdin, or beside a URL
     beside = Path(outside.path + IGNORE_FILE)
-    known = None
-    try:
-        if beside.is_file():
-            known = read_patterns(beside.read_bytes(), str(beside))
-    except (OSError, ValueError) as error:
-        raise ContextError(f"cannot read the patterns in {beside}: {reason_of(error)}") from error
+    data = read_file(beside, "the patterns in")
+    known = None if data is None else read_patterns(data, str(beside))
     return IgnoreFiles.of(None, top, known)
 
 
@@ -92,12 +118,9 @@ def _patterns(root: Path, name: str, leaving: IgnoreFiles) -> IgnorePatterns:
         path = _inside(root, candidate, name)
         if path is None or not path.is_file():
             continue
-        try:
-            with path.open("rb") as file:
-                data = file.read(_LARGEST_PATTERNS)
-        except OSError as error:
-            raise ContextError(f"cannot read {candidate} of {name}: {reason_of(error)}") from error
-        return read_patterns(data, candidate)
+        data = read_file(path, "the patterns in")
+        if data is not None:
+            return read_patterns(data, candidate)
     return IgnorePatterns()
 
 

@@ -52,6 +52,15 @@ def test_patterns_beside_a_dockerfile_elsewhere_come_before_all(root: Path, tmp_
     assert source is outside
 
 
+@pytest.mark.parametrize("named", ["-", "https://example.com/stdin"])
+def test_nothing_is_beside_stdin_or_a_url(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stdin.dockerignore").write_text("a\n")
+    assert ignore_files(named, outside=DockerfileSource("stdin", b"")).known is None
+
+
 @pytest.mark.parametrize("name", ["Dockerfile", ".dockerignore", "sub"])
 @pytest.mark.parametrize("target", ["/etc", "../outside"])
 def test_no_link_leads_out(root: Path, tmp_path: Path, name: str, target: str) -> None:
