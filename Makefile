@@ -12,6 +12,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || command -v sudo || true)
 # More than the processors of small machines: the tests wait more for other programs than they compute.
 WORKERS ?= 3
 RUNS ?= 3
+PLACE ?= disk
 
 .PHONY: help
 help: ## Show these lines
@@ -58,8 +59,8 @@ image: setup ## Build our images with our own executor, and again with one of th
 	@$(AS_ROOT) $(PYTHON) -m integration.image
 
 .PHONY: bench
-bench: setup ## Compare with buildah; RUNS=3, SCENARIO=name (as root)
-	$(AS_ROOT) $(PYTHON) -m benchmarks --runs $(RUNS) $(addprefix --scenario ,$(SCENARIO))
+bench: setup ## Compare with buildah and the limit; RUNS=3, SCENARIO=names, PLACE=memory (as root)
+	$(AS_ROOT) $(PYTHON) -m benchmarks --runs $(RUNS) --place $(PLACE) $(addprefix --scenario ,$(SCENARIO))
 
 .PHONY: clean
 clean: ## Remove the virtual environment and everything that was made

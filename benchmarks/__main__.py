@@ -1,225 +1,208 @@
-"""Run the scenarios, print a table, and keep the numbers: ``python -m benchmarks``."""
+"""Play the scenarios, print tables and verdicts, and keep the numbers: ``python -m benchmarks``."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import shutil
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.measure import CommandError, Cost, adopt_orphans, measure
-from benchmarks.peers import TRASH, BuildahPeer, Described, Ours, Peer
-from benchmarks.scenarios import SCENARIOS, Scenario, Start
-from integration import images, readers
-from integration.world import REPOSITORY, Registry, end_in_good_order, running_registry
+from benchmarks import bars, results, tables, traffic
+from benchmarks.bench import Bench
+from benchmarks.instruments import INSTRUMENTS, Instrument
+from benchmarks.limits import Tools
+from benchmarks.measure import CommandError, adopt_orphans, end_descendants
+from benchmarks.peers import Ours, Peer, peer
+from benchmarks.results import Results
+from benchmarks.scenarios import SCENARIOS, Scenario
+from integration.readers import unmount_below
+from integration.world import end_in_good_order, running_registry
 
-_RESULTS = Path(__file__).parent / "results"
 _PLACES = {"disk": Path("/var/tmp"), "memory": Path("/dev/shm")}
-_MEGABYTE = 1_000_000
-
-
-@dataclass(slots=True)
-class Sample:
-    """All runs of one builder in one scenario, and the bytes of the layers that it pushed."""
-
-    costs: list[Cost] = field(default_factory=list)
-    pushed: int = 0
-
-    def median(self, name: str) -> float:
-        """Return the median of a field of the costs."""
-        return float(statistics.median(getattr(cost, name) for cost in self.costs))
-
-
-class Bench:
-    """Runs scenarios against one registry, in one directory."""
-
-    def __init__(self, registry: Registry, directory: Path, peers: Sequence[Peer]) -> None:
-        self._registry = registry
-        self._directory = directory
-        self._peers = peers
-        self._aside = frozenset({registry.process.pid})
-        self._pushes = 0
-
-    def run(self, scenario: Scenario, runs: int) -> Mapping[str, Sample]:
-        """Let every builder take its turn, *runs* times; return their samples by name."""
-        context = self._directory / "context"
-        for leftover in (context, self._directory / TRASH):
-            shutil.rmtree(leftover, ignore_errors=True)
-        context.mkdir()
-        scenario.fill(context)
-        layout = scenario.base()
-        base = images.push(layout, self._registry, f"base/{layout.name}:latest")
-        samples = {peer.name: Sample() for peer in self._peers}
-        for turn in range(runs):
-            for peer in self._peers:
-                sample = samples[peer.name]
-                cost, destination = self._turn(peer, scenario, context, base)
-                sample.costs.append(cost)
-                sample.pushed = _new_bytes(destination, base)
-                print(
-                    f"  {scenario.name} {turn + 1}/{runs} {peer.name}: {cost.seconds:.1f} s",
-                    flush=True,
-                )
-        return samples
-
-    def _turn(self, peer: Peer, scenario: Scenario, context: Path, base: str) -> tuple[Cost, str]:
-        """Bring *peer* to the scenario's start, and measure one build."""
-        peer.empty()
-        if scenario.start is Start.WARMED:
-            commands, base = peer.warm(base)
-            self._measured(commands)
-        if scenario.start is Start.PULLED:
-            self._measured(peer.pull(base))
-        build = peer.build
-        if scenario.start is Start.BUILT:
-            build = peer.rebuild
-            self._measured(build(context, base, self._destination()))
-        # What was written for the start must not be flushed to disk during the measurement.
-        os.sync()
-        destination = self._destination()
-        return self._measured(build(context, base, destination)), destination
-
-    def _destination(self) -> str:
-        """Name a repository that holds nothing yet, so that every layer must be pushed."""
-        self._pushes += 1
-        return f"{self._registry.address}/pushed/number-{self._pushes}:latest"
-
-    def _measured(self, commands: Sequence[Sequence[str]]) -> Cost:
-        temporary = self._directory / "tmp"
-        temporary.mkdir(exist_ok=True)
-        env = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self._directory),
-            "TMPDIR": str(temporary),
-            "PYTHONPATH": str(REPOSITORY),
-        }
-        return measure(commands, env=env, log=self._directory / "log", aside=self._aside)
-
-
-def _new_bytes(destination: str, base: str) -> int:
-    """Sum the sizes of the layers that *destination* has above those of *base*."""
-    below = len(readers.manifest(base)["layers"])
-    return sum(layer["size"] for layer in readers.manifest(destination)["layers"][below:])
-
-
-def _row(name: str, sample: Sample, other: Sample | None) -> str:
-    """Format a line of the table: a builder's medians, and what the first's are of them."""
-    cells = []
-    for measure_name, unit in (("seconds", 1), ("cpu", 1), ("memory", _MEGABYTE)):
-        value = sample.median(measure_name)
-        ratio = f" ({other.median(measure_name) / value:.2f})" if other and value else ""
-        cells.append(f"{value / unit:9.1f}{ratio:<7}")
-    return f"  {name:<16}{''.join(cells)}{sample.pushed / _MEGABYTE:9.1f}"
-
-
-def _table(scenario: Scenario, samples: Mapping[str, Sample]) -> str:
-    """Format a scenario's results; in parentheses: the first builder's share of the value."""
-    first = next(iter(samples.values()))
-    lines = [f"{scenario.name}: {scenario.title}"]
-    lines.append(
-        f"  {'':<16}{'wall s':>9}{'':7}{'cpu s':>9}{'':7}{'peak MB':>9}{'':7}{'new MB':>9}"
-    )
-    lines += [
-        _row(name, sample, None if sample is first else first) for name, sample in samples.items()
-    ]
-    return "\n".join(lines)
+_TITLES: Mapping[str, str] = {each.name: each.title for each in (*SCENARIOS, *INSTRUMENTS)}
+# What one scenario can fail of: a command, a file, or what integration/ asserts or says.
+_FAILURES = (CommandError, OSError, AssertionError, RuntimeError, subprocess.SubprocessError)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = [scenario.name for scenario in SCENARIOS]
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Time builds beside other builders and beside the limit.",
+    )
     parser.add_argument(
-        "--scenario", action="append", choices=names, help="repeatable; all if none"
+        "--scenario", action="append", choices=_TITLES, help="repeatable; all if none"
     )
     parser.add_argument("--runs", type=int, default=3, help="turns of each builder (3)")
     parser.add_argument(
         "--peer",
         action="append",
+        type=_known_peer,
         metavar="NAME|FILE.toml",
-        help="ours, buildah (both if none), buildah-layers, or a file; repeatable",
+        help="ours, buildah (both if none), buildah-layers, podman, or a file; repeatable",
     )
     parser.add_argument("--place", choices=_PLACES, default="disk", help="where all work is done")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
+    parser.add_argument("--plot", type=Path, metavar="DIRECTORY", help="draw the results there")
+    parser.add_argument(
+        "--profile", action="store_true", help="only run ours, once, and say where its time goes"
+    )
+    parser.add_argument(
+        "--show",
+        type=Path,
+        action="append",
+        metavar="FILE.json",
+        help="measure nothing; show what was kept, of several files the latest; repeatable",
+    )
     return parser.parse_args()
 
 
-def _peer(name: str, directory: Path) -> Peer:
-    match name:
-        case "ours":
-            return Ours(directory / "ours")
-        case "buildah":
-            return BuildahPeer(directory / "buildah")
-        case "buildah-layers":
-            return BuildahPeer(directory / "buildah-layers", layers=True)
-        case _:
-            return Described.read(Path(name), directory / Path(name).stem)
-
-
-def _keep(samples: Mapping[str, Mapping[str, Sample]], place: str) -> Path:
-    """Write all numbers to a file of their own below ``benchmarks/results``."""
-    _RESULTS.mkdir(exist_ok=True)
-    commit = subprocess.run(
-        ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"],
-        check=False,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    path = _RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{place}.json"
-    about = {
-        "commit": commit,
-        "place": place,
-        "python": platform.python_version(),
-        "kernel": platform.release(),
-        "processors": os.cpu_count(),
-    }
-    values = {
-        scenario: {name: asdict(sample) for name, sample in by_peer.items()}
-        for scenario, by_peer in samples.items()
-    }
-    path.write_text(json.dumps({**about, "scenarios": values}, indent=2))
-    return path
+def _known_peer(name: str) -> str:
+    """Refuse a builder that there is not, before anything is measured."""
+    try:
+        peer(name, Path())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name
 
 
 def main() -> None:
-    """Run what was asked for; the first failing command ends everything."""
+    """Do what was asked for; the exit status says whether every scenario could be played."""
     arguments = _arguments()
-    if os.geteuid() != 0:
-        raise SystemExit("benchmarks: run them as root: they make base images and namespaces")
-    wanted = [s for s in SCENARIOS if not arguments.scenario or s.name in arguments.scenario]
+    if arguments.show:
+        measured = results.merged(arguments.show)
+    else:
+        if os.geteuid() != 0:
+            raise SystemExit("benchmarks: run them as root: they make base images and namespaces")
+        measured = _measured(arguments, arguments.scenario or list(_TITLES))
+        if arguments.profile:
+            raise SystemExit("\n".join(measured.failures.values()) or None)
+    # Several files that are shown become one, too.
+    path = results.DIRECTORY / f"{time.strftime('%Y%m%d-%H%M%S')}-{measured.about['place']}.json"
+    measured.write(path, bars.verdicts(measured.outcomes))
+    _report(measured, arguments.markdown)
+    print(f"numbers: {path}")
+    if arguments.plot:
+        from benchmarks import plots
+
+        for picture in plots.draw(path, arguments.plot):
+            print(f"picture: {picture}")
+    if measured.failures:
+        raise SystemExit(f"benchmarks: not measured: {', '.join(measured.failures)}")
+
+
+def _measured(arguments: argparse.Namespace, names: Sequence[str]) -> Results:
+    """Play what was asked for; what was measured before an interruption is returned."""
     end_in_good_order()
     adopt_orphans()
-    results: dict[str, Mapping[str, Sample]] = {}
+    scenarios = [each for each in SCENARIOS if each.name in names]
+    instruments = [each for each in INSTRUMENTS if each.name in names]
+    # Base images may have to be made of packages from elsewhere: while there is a network.
+    for scenario in scenarios:
+        scenario.base()
+    if not arguments.profile:
+        for instrument in instruments:
+            instrument.prepare()
+    traffic.leave_network()
+    measured = Results(results.about(arguments.place, arguments.runs, Tools.installed().names))
+    try:
+        if scenarios:
+            _play(scenarios, arguments, measured)
+        for instrument in () if arguments.profile else instruments:
+            _use(instrument, arguments, measured)
+    except (KeyboardInterrupt, SystemExit):
+        left = [name for name in names if name not in measured.outcomes]
+        measured.failures.update(dict.fromkeys(left, "interrupted"))
+    finally:
+        end_descendants(frozenset())
+    return measured
+
+
+def _play(scenarios: Sequence[Scenario], arguments: argparse.Namespace, measured: Results) -> None:
+    """Play scenarios with one registry; what fails is noted, and the others are still played."""
     with ExitStack() as stack:
-        place = _PLACES[arguments.place]
-        directory = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="kaniko-bench-", dir=place))
-        )
+        directory = stack.enter_context(_scratch(arguments.place))
         registry = stack.enter_context(running_registry(directory / "registry"))
-        peers = [_peer(name, directory) for name in arguments.peer or ("ours", "buildah")]
-        for peer in peers:
-            stack.callback(peer.empty)
-        print(
-            f"all work in {arguments.place} ({directory}), {arguments.runs} runs each", flush=True
-        )
-        bench = Bench(registry, directory, peers)
-        for scenario in wanted:
+        peers = _peers(arguments.peer or ("ours", "buildah"), directory)
+        for each in peers:
+            stack.callback(each.empty)
+        in_memory = arguments.place == "memory"
+        bench = Bench(registry, directory, peers, in_memory=in_memory)
+        print(f"all work in {directory}", flush=True)
+        for scenario in scenarios:
             try:
-                results[scenario.name] = bench.run(scenario, arguments.runs)
-            except CommandError as error:
-                raise SystemExit(f"benchmarks: {scenario.name}: {error}") from None
-    print()
-    for scenario in wanted:
-        print(_table(scenario, results[scenario.name]), end="\n\n")
-    print(f"in parentheses: {peers[0].name} divided by that builder; less than 1 is less")
-    print(f"numbers: {_keep(results, arguments.place)}")
+                if arguments.profile:
+                    print(f"{scenario.name}\n{_profiled(bench, scenario, directory)}\n")
+                    continue
+                outcome, failure = bench.run(scenario, arguments.runs)
+            except _FAILURES as error:
+                failure = str(error)
+            else:
+                measured.outcomes[scenario.name] = outcome
+            if failure:
+                measured.failures[scenario.name] = failure
+
+
+def _use(instrument: Instrument, arguments: argparse.Namespace, measured: Results) -> None:
+    """Use an instrument in a directory of its own."""
+    print(f"  {instrument.name}", flush=True)
+    with _scratch(arguments.place) as directory:
+        try:
+            measured.outcomes[instrument.name] = instrument.play(directory, arguments.runs)
+        except _FAILURES as error:
+            measured.failures[instrument.name] = str(error)
+
+
+def _peers(names: Sequence[str], directory: Path) -> list[Peer]:
+    """Return the builders that can run here; the others are left out, and it is said why."""
+    peers = []
+    for each in (peer(name, directory) for name in names):
+        if missing := each.missing():
+            print(f"without {each.name}: {missing}", flush=True)
+        else:
+            peers.append(each)
+    return peers
+
+
+def _profiled(bench: Bench, scenario: Scenario, directory: Path) -> str:
+    from benchmarks import profiling
+
+    commands, env = bench.ready(scenario, Ours(directory / "ours"))
+    return "\n".join(profiling.profile(command, env=env) for command in commands)
+
+
+@contextmanager
+def _scratch(place: str) -> Iterator[Path]:
+    """Make a directory for all work; it goes with all that is in it."""
+    with tempfile.TemporaryDirectory(prefix="kaniko-bench-", dir=_PLACES[place]) as name:
+        try:
+            yield Path(name)
+        finally:
+            unmount_below(Path(name))
+
+
+def _report(measured: Results, markdown: Path | None) -> None:
+    """Print tables and verdicts, and write them as Markdown if asked."""
+    on_disk = measured.about["place"] == "disk"
+    made = [
+        tables.table(name, _TITLES.get(name, ""), outcome, on_disk=on_disk)
+        for name, outcome in measured.outcomes.items()
+        if outcome.costs
+    ]
+    judged = bars.verdicts(measured.outcomes)
+    parts = tables.parts_in_text(
+        {name: outcome.limits for name, outcome in measured.outcomes.items()}
+    )
+    print(f"\n{tables.in_text(made)}\n\nlimits, seconds from least to most:\n{parts}")
+    print(f"\nbars: measured, and how much of what is allowed\n{tables.verdicts_in_text(judged)}\n")
+    print(f"{tables.overview_in_text(tables.overview(measured.outcomes, judged))}\n")
+    for name, failure in measured.failures.items():
+        print(f"{name} failed: {failure}\n")
+    if markdown:
+        markdown.write_text(tables.in_markdown(made, judged, measured, parts))
 
 
 if __name__ == "__main__":

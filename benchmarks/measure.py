@@ -1,19 +1,30 @@
-"""What commands cost: seconds, processor time of all their descendants, and peak memory."""
+"""What commands cost: seconds, and processor time, memory and disk of all their descendants.
+
+Nothing is added to a command to measure it. Processor time and disk are what the kernel counted
+for the children that ended, and theirs (``getrusage``), so a process that lives for a millisecond
+counts as well. Memory is sampled from outside, from the tree of ``/proc/PID/task/TID/children``.
+What a command leaves running is ours to wait for, or to end where the measurement broke off.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import resource
+import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 _SAMPLE_SECONDS = 0.05
+_LONGEST_SECONDS = 900.0  # a builder that hangs must not hold up the others for ever
+_GRACE_SECONDS = 10.0
+_BLOCK = 512  # bytes: the unit of ru_oublock, whatever the file system
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
@@ -26,12 +37,23 @@ class Cost:
         cpu: user and system seconds of the whole process tree.
         memory: the largest sum, over the tree, of proportional set sizes seen, in bytes.
         largest: the largest resident set of any single process, in bytes (0 if unknown).
+        disk: bytes that the tree wrote to files on block devices, whether or not they were
+            removed before they reached the device. A file system in memory has none: 0.
+        network: bytes over the network in both directions, headers included.
+        requests: what the registry answered.
+        blobs: layers among that which were downloaded.
+        pushed: bytes of the layers that the result has above its base.
     """
 
     seconds: float
     cpu: float
     memory: int
     largest: int
+    disk: int = 0
+    network: int = 0
+    requests: int = 0
+    blobs: int = 0
+    pushed: int = 0
 
 
 class CommandError(Exception):
@@ -54,71 +76,103 @@ def measure(
         commands: command lines; none may fail.
         env: the whole environment.
         log: takes what the commands write.
-        aside: our own other children (the registry), which are not counted.
+        aside: our own other children (the registry), which are not counted; nor is what else
+            runs already, and all that they start.
 
     Raises:
         CommandError: a command ended with another status than 0; the message has its last lines.
     """
-    before = _children_seconds()
+    # Whatever runs already is none of the commands': not to be counted, waited for or ended.
+    aside |= frozenset(_descendants(os.getpid(), aside))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     sampler = _Sampler(aside)
     start = time.monotonic()
-    with log.open("wb") as stream, sampler:
-        for command in commands:
-            _run(command, env, stream, log)
-        seconds = time.monotonic() - start
-    _reap_orphans(aside)
-    cpu = _children_seconds() - before
-    return Cost(seconds, cpu, sampler.peak, sampler.largest)
+    try:
+        with log.open("wb") as stream, sampler:
+            for command in commands:
+                _run(command, env, stream, log)
+            seconds = time.monotonic() - start
+        _reap_orphans(aside)
+    except BaseException:
+        end_descendants(aside)
+        raise
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    disk = (after.ru_oublock - before.ru_oublock) * _BLOCK
+    return Cost(seconds, cpu, sampler.peak, sampler.largest, disk)
 
 
 def _run(command: Sequence[str], env: Mapping[str, str], stream: IO[bytes], log: Path) -> None:
-    status = subprocess.run(
-        list(command),
-        check=False,
-        env=dict(env),
-        stdin=subprocess.DEVNULL,
-        stdout=stream,
-        stderr=stream,
-    ).returncode
+    try:
+        status: object = subprocess.run(
+            list(command),
+            check=False,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            timeout=_LONGEST_SECONDS,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        status = f"nothing after {_LONGEST_SECONDS:.0f} seconds"
+    except FileNotFoundError:
+        raise CommandError(f"{command[0]} is not installed") from None
     if status != 0:
         last = log.read_text(errors="replace").splitlines()[-15:]
         raise CommandError(f"{' '.join(command)}\nended with {status}:\n" + "\n".join(last))
 
 
-def _children_seconds() -> float:
-    """Sum the processor time of all children that ended, and of theirs."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def _reap_orphans(aside: frozenset[int]) -> None:
     """Wait for descendants that outlived their parents; only then is their time known."""
-    for pid in _descendants(os.getpid(), aside):
-        try:
-            os.waitpid(pid, 0)
-        except ChildProcessError:
-            continue  # ended meanwhile, or not ours to wait for
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while left := _descendants(os.getpid(), aside):
+        _reap(left)
+        if time.monotonic() > deadline:
+            end_descendants(aside)
+        time.sleep(0.01)
+
+
+def end_descendants(aside: frozenset[int]) -> None:
+    """Let everything that was started, but what is in *aside*, end: in good order, or by force."""
+    deadline = time.monotonic() + _GRACE_SECONDS
+    told: set[int] = set()
+    while left := _descendants(os.getpid(), aside):
+        late = time.monotonic() > deadline
+        for pid in left:
+            if late or pid not in told:
+                told.add(pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+        _reap(left)
+        time.sleep(0.01)
+
+
+def _reap(pids: Iterable[int]) -> None:
+    """Take note of those that ended; the children of others are theirs to take note of."""
+    for pid in pids:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def _descendants(top: int, aside: frozenset[int]) -> list[int]:
     """List all processes below *top*, except those in *aside* and what is below them."""
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                text = Path("/proc", name, "stat").read_text(errors="replace")
-            except OSError:
-                continue
-            # The command's name is in parentheses and may hold anything, spaces included.
-            parent = int(text.rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(name))
     found: list[int] = []
     waiting = [top]
     while waiting:
-        below = [pid for pid in children.get(waiting.pop(), []) if pid not in aside]
+        below = [pid for pid in _children(waiting.pop()) if pid not in aside]
         found += below
         waiting += below
     return found
+
+
+def _children(pid: int) -> list[int]:
+    """List the children of all threads of a process; none if it ended."""
+    children: list[int] = []
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), Path(f"/proc/{pid}/task/{thread}/children").open() as file:
+                children += map(int, file.read().split())
+    return children
 
 
 class _Sampler:

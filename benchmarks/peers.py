@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from integration.readers import Buildah, unmount_below
+from integration.readers import Buildah, Podman, unmount_below
+from integration.world import missing_tools
 
 Commands = Sequence[Sequence[str]]
 
@@ -39,11 +40,17 @@ class Peer(Protocol):
     def name(self) -> str:
         """How the table calls it."""
 
+    def missing(self) -> str:
+        """Say in a sentence why it cannot run here; nothing if it can."""
+
     def empty(self) -> None:
         """Remove everything that earlier builds left."""
 
     def warm(self, base: str) -> tuple[Commands, str]:
         """Return the commands that make a file of *base* here, and how builds name it then."""
+
+    def warm_again(self, base: str) -> Commands:
+        """Return those that find that this is done already; none if it does not look."""
 
     def pull(self, base: str) -> Commands:
         """Return the commands that fetch and unpack *base* ahead of builds."""
@@ -54,6 +61,18 @@ class Peer(Protocol):
     def rebuild(self, context: Path, base: str, destination: str) -> Commands:
         """Return those that do it and keep what each step made, and use what was kept."""
 
+    def help(self) -> Commands:
+        """Return the command that explains it."""
+
+    def version(self) -> Commands:
+        """Return the command that tells its version."""
+
+
+def _absent(*programs: str) -> str:
+    """Say which of *programs* are not installed; nothing if all are."""
+    absent = missing_tools(*programs)
+    return f"not installed: {', '.join(absent)}" if absent else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Ours:
@@ -61,6 +80,10 @@ class Ours:
 
     directory: Path
     name: str = "ours"
+
+    def missing(self) -> str:
+        """Return nothing: it is this work tree."""
+        return ""
 
     def empty(self) -> None:
         """Remove the cache and the work directory."""
@@ -70,6 +93,10 @@ class Ours:
     def warm(self, base: str) -> tuple[Commands, str]:
         """Run the warmer: its entries are tarballs."""
         return [self._warmer(base)], base
+
+    def warm_again(self, base: str) -> Commands:
+        """Run the warmer."""
+        return [self._warmer(base)]
 
     def pull(self, base: str) -> Commands:
         """Run the warmer, and let it unpack."""
@@ -99,33 +126,64 @@ class Ours:
             *("--kaniko-dir", str(self.directory / "work"), "--insecure", "--insecure-pull"),
         ]
 
+    def help(self) -> Commands:
+        """Let the executor explain itself."""
+        return [[sys.executable, "-m", "kaniko_executor", "--help"]]
+
+    def version(self) -> Commands:
+        """Let the executor tell its version."""
+        return [[sys.executable, "-m", "kaniko_executor", "version"]]
+
 
 @dataclass(frozen=True, slots=True)
-class BuildahPeer:
-    """Debian's buildah, as root, in chroots; one layer for all instructions unless *layers*."""
+class Containers:
+    """Debian's buildah or podman, as root; one layer for all instructions unless *layers*.
 
+    Attributes:
+        command: makes the command line of words, for a storage in *directory*.
+        isolation: how a RUN is kept apart.
+    """
+
+    name: str
     directory: Path
+    command: Callable[..., list[str]]
+    isolation: tuple[str, ...] = ()
     layers: bool = False
 
-    @property
-    def name(self) -> str:
-        """Say whether each instruction makes a layer, as it does with us."""
-        return "buildah-layers" if self.layers else "buildah"
+    @classmethod
+    def buildah(cls, directory: Path, *, layers: bool = False) -> Containers:
+        """Return buildah, whose RUNs are in chroots: that works, and is the fastest."""
+        name = "buildah-layers" if layers else "buildah"
+        command = Buildah(directory).command
+        return cls(name, directory, command, ("--isolation=chroot",), layers)
+
+    @classmethod
+    def podman(cls, directory: Path) -> Containers:
+        """Return podman, whose RUNs are in containers, as its users have it."""
+        return cls("podman", directory, Podman(directory).command, ("--network=host",))
+
+    def missing(self) -> str:
+        """Say which program is missing."""
+        return _absent(self.name.removesuffix("-layers"), "skopeo")
 
     def empty(self) -> None:
         """Remove its storage."""
         set_aside(self.directory)
 
     def warm(self, base: str) -> tuple[Commands, str]:
-        """Write a tarball, which a FROM can name; buildah has no cache of tarballs itself."""
+        """Write a tarball, which a FROM can name; there is no cache of tarballs itself."""
         tarball = f"docker-archive:{self.directory}/base.tar"
         self.directory.mkdir(parents=True, exist_ok=True)
         copy = ("skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{base}")
         return [[*copy, f"{tarball}:{base}"]], tarball
 
+    def warm_again(self, base: str) -> Commands:
+        """Return nothing: skopeo copies whatever is there."""
+        return []
+
     def pull(self, base: str) -> Commands:
         """Pull the base image into the storage."""
-        return [Buildah(self.directory).command("pull", "--quiet", "--tls-verify=false", base)]
+        return [self.command("pull", "--quiet", "--tls-verify=false", base)]
 
     def build(self, context: Path, base: str, destination: str) -> Commands:
         """Build, then push: two commands, for the first cannot push."""
@@ -136,37 +194,56 @@ class BuildahPeer:
         return self._built(context, base, destination, layers=True)
 
     def _built(self, context: Path, base: str, destination: str, *, layers: bool) -> Commands:
-        run = Buildah(self.directory).command
-        flags = ("--isolation=chroot", "--tls-verify=false", f"--layers={layers}".lower())
+        flags = (*self.isolation, "--tls-verify=false", f"--layers={layers}".lower())
+        # Without it, stages that need nothing of each other follow each other.
+        more = ("--jobs=4", "--build-arg", f"BASE={base}", "-t", destination)
         return [
-            run("bud", *flags, "--build-arg", f"BASE={base}", "-t", destination, context),
-            run("push", "--quiet", "--tls-verify=false", destination),
+            self.command("build", *flags, *more, context),
+            self.command("push", "--quiet", "--tls-verify=false", destination),
         ]
+
+    def help(self) -> Commands:
+        """Let it explain itself."""
+        return [[self.name.removesuffix("-layers"), "--help"]]
+
+    def version(self) -> Commands:
+        """Let it tell its version."""
+        return [[self.name.removesuffix("-layers"), "--version"]]
 
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A builder that a TOML file describes: ``name``, ``warm``, ``pull``, ``build``, ``rebuild``.
+    """A builder that a TOML file describes.
 
-    All but the name are lists of command lines (lists of strings), in which
-    ``{base}``, ``{context}``, ``{destination}`` and ``{directory}`` are filled in.
-    Without ``rebuild``, ``build`` is run for it.
+    Its ``name`` and ``build``, and, if it has them, ``warm``, ``warm_again``, ``pull``,
+    ``rebuild`` (else ``build`` is run for it), ``help`` and ``version``. All but the name are
+    lists of command lines (lists of strings), in which ``{base}``, ``{context}``,
+    ``{destination}`` and ``{directory}`` are filled in.
     """
 
     name: str
     directory: Path
-    _warm: Commands
-    _pull: Commands
-    _build: Commands
-    _rebuild: Commands
+    _commands: Mapping[str, Commands]
 
     @classmethod
     def read(cls, path: Path, directory: Path) -> Described:
-        """Read the description at *path*; the builder may keep its files in *directory*."""
-        text = tomllib.loads(path.read_text())
-        build = text["build"]
-        more = (text.get("warm", []), text.get("pull", []), build, text.get("rebuild", build))
-        return cls(text["name"], directory, *more)
+        """Read the description at *path*; the builder may keep its files in *directory*.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            text = tomllib.loads(path.read_text())
+            commands = {name: value for name, value in text.items() if name != "name"}
+            commands.setdefault("rebuild", text["build"])
+            return cls(text["name"], directory, commands)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{path} does not describe a builder: {error!r}") from None
+
+    def missing(self) -> str:
+        """Say which of the programs that it starts are not installed."""
+        programs = {command[0] for commands in self._commands.values() for command in commands}
+        return _absent(*sorted(programs))
 
     def empty(self) -> None:
         """Remove its directory."""
@@ -175,22 +252,52 @@ class Described:
 
     def warm(self, base: str) -> tuple[Commands, str]:
         """Fill in the commands for warming."""
-        return self._filled(self._warm, {"base": base}), base
+        return self._filled("warm", base=base), base
+
+    def warm_again(self, base: str) -> Commands:
+        """Fill in the commands for warming what is warm."""
+        return self._filled("warm_again", base=base)
 
     def pull(self, base: str) -> Commands:
         """Fill in the commands for pulling."""
-        return self._filled(self._pull, {"base": base})
+        return self._filled("pull", base=base)
 
     def build(self, context: Path, base: str, destination: str) -> Commands:
         """Fill in the commands for building."""
-        values = {"base": base, "context": str(context), "destination": destination}
-        return self._filled(self._build, values)
+        return self._filled("build", base=base, context=str(context), destination=destination)
 
     def rebuild(self, context: Path, base: str, destination: str) -> Commands:
         """Fill in the commands for building with what was kept."""
-        values = {"base": base, "context": str(context), "destination": destination}
-        return self._filled(self._rebuild, values)
+        return self._filled("rebuild", base=base, context=str(context), destination=destination)
 
-    def _filled(self, commands: Commands, values: Mapping[str, str]) -> Commands:
+    def help(self) -> Commands:
+        """Return the command that explains it."""
+        return self._filled("help")
+
+    def version(self) -> Commands:
+        """Return the command that tells its version."""
+        return self._filled("version")
+
+    def _filled(self, what: str, **values: str) -> Commands:
         known = {**values, "directory": str(self.directory)}
+        commands = self._commands.get(what, [])
         return [[word.format_map(known) for word in command] for command in commands]
+
+
+def peer(name: str, directory: Path) -> Peer:
+    """Return the builder *name*, or the one that a file of this name describes.
+
+    Raises:
+        ValueError: there is none.
+    """
+    match name:
+        case "ours":
+            return Ours(directory / "ours")
+        case "buildah":
+            return Containers.buildah(directory / name)
+        case "buildah-layers":
+            return Containers.buildah(directory / name, layers=True)
+        case "podman":
+            return Containers.podman(directory / name)
+        case _:
+            return Described.read(Path(name), directory / Path(name).stem)

@@ -179,20 +179,24 @@ class Podman:
 
     def __call__(self, *arguments: str | Path, stdin: int | IO[bytes] = subprocess.DEVNULL) -> str:
         """Run ``podman ARGUMENTS`` and return its stdout."""
+        return output_of(*self.command(*arguments), stdin=stdin)
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """Return the command line, for those who measure it."""
         state = self.directory / "state"
         state.mkdir(parents=True, exist_ok=True)
         program = str(_WRAPPER) if _WRAPPER.exists() else "podman"
-        return output_of(
+        return [
+            "env",
+            f"KANIKO_WORLD_STATE={state}",
             program,
             f"--root={self.directory / 'root'}",
             f"--runroot={self.directory / 'run'}",
             f"--tmpdir={self.directory / 'tmp'}",
             f"--storage-driver={_storage_driver(self.directory)}",
             "--events-backend=none",
-            *arguments,
-            env={"KANIKO_WORLD_STATE": str(state)},
-            stdin=stdin,
-        )
+            *(str(argument) for argument in arguments),
+        ]
 
     def run(self, image: str, *command: str, flags: tuple[str, ...] = ()) -> str:
         """Run the image, as its own user and with its own command unless others are given."""

@@ -8,7 +8,7 @@ packages=(
   docker-registry skopeo umoci podman buildah crun catatonit jq apache2-utils
   mmdebstrap debian-archive-keyring busybox-static
   uidmap iproute2 util-linux libcap2-bin git openssh-client openssh-server gcc libc6-dev ca-certificates
-  python3 python3-venv rpm db5.3-util nginx zstd
+  python3 python3-venv rpm db5.3-util nginx zstd curl isal
 )
 # The tests fetch azurite, which stands for Azure's storage, by npm. Who has a node that is not
 # Debian's has its npm, too, and Debian's would not go with it.
