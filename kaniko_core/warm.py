@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,14 +22,8 @@ from kaniko_core.addresses.url import is_http_address, parse_url
 from kaniko_core.cache.images import Freshness, ImageCache, Lookup
 from kaniko_core.cache.tables import aligned, amount
 from kaniko_core.cache.uses import Uses
-from kaniko_core.errors import (
-    ContentError,
-    DiskError,
-    KanikoError,
-    NotFound,
-    UsageError,
-    reason_of,
-)
+from kaniko_core.errors import ContentError, DiskError, KanikoError, NotFound, UsageError, reason_of
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.platform import Platform

@@ -109,6 +109,7 @@ class RegistryServer:
 
     address: str = ""
     ranges: bool = True
+    refused: Answer | None = None  # to those who ask for a part that has an end
     mounts: bool = True
     challenge: str | None = None
     authorized: set[str] = field(default_factory=set)
@@ -188,6 +189,8 @@ class _Handler(Handler):
         seen = Seen(self.command, self.path, headers, body)
         state.requests.append(seen)
         fault = state.fault_for(self.command, self.path)
+        if state.refused is not None and re.fullmatch(r"bytes=\d+-\d+", headers.get("range", "")):
+            fault = state.refused
         if isinstance(fault, Answer):
             self._send(fault.status, dict(fault.headers), fault.body, None)
         elif urlsplit(self.path).path == "/token" and state.token_service is not None:
@@ -258,12 +261,14 @@ class _Handler(Handler):
         data = self.server.state.blobs.get(name, {}).get(digest)
         if data is None:
             return 404, {}, Answer(404, code="BLOB_UNKNOWN", message="unknown").body
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if asked and self.server.state.ranges:
-            start = int(asked[1])
-            where = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            return 206, {"Content-Range": where}, data[start:]
-        return 200, {}, data
+        if not self.server.state.ranges:
+            return 200, {}, data
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if asked:
+            start, end = int(asked[1]), min(int(asked[2] or len(data)) + 1, len(data))
+            where = f"bytes {start}-{end - 1}/{len(data)}"
+            return 206, {"Content-Range": where}, data[start:end]
+        return 200, {"Accept-Ranges": "bytes"}, data
 
     def _upload(self, name: str, rest: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
         state = self.server.state

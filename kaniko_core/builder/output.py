@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from kaniko_core.builder.recipients import layout_tags, names_of
 from kaniko_core.builder.reports import Delivered, Times, write_reports
 from kaniko_core.builder.written import check_directory, check_replaceable, check_text
 from kaniko_core.errors import ContentError, KanikoError, RegistryError, TagImmutable, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.archive import EMPTY_DIFF_ID
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image, Layer
@@ -34,8 +35,9 @@ from kaniko_core.progress import Noted, Progress
 from kaniko_core.registry.client import Registry
 from kaniko_core.steps.step import LostLayer
 
-# Layers on their way during the build, to all registries together.
-_UPLOADS = 4
+# Layers that registries are asked about at once during the build; upload.py says how many of
+# them are sent at once.
+_UPLOADS = 16
 # Destinations that are served at once, each with some blobs at once.
 _PUSHES = 8
 # How registries refuse a manifest without saying why.

@@ -1,13 +1,14 @@
 """Images in registries: the ImageStore that everything above uses.
 
-    Registry ─┬─ Manifests ──────────────┐
-              ├─ Downloads ──────────────┤
-              └─ Uploads ── Conversation ┴─ Session ─┬─ Transport (httpx)
-                            (oras)                   └─ Authorizer ── Keychain
+    Registry ─┬─ Manifests ────────────────┐
+              ├─ Downloads ────────────────┤
+              ├─ Uploads ── Endpoints ─────┼─ Session ─┬─ Transport (httpx)
+              └─ Conversation (oras) ──────┘           └─ Authorizer ── Keychain
 
-Reading (the upper two) is light, because a warmer that finds everything in its cache does no
-more than one HEAD for each image, and pays for each import. What sends imports oras, and is
-imported with the first thing to send; ``conversation.py`` says what oras is used for.
+Who pays for an import is who needs it. A warmer that finds everything in its cache does no more
+than one HEAD for each image: httpx comes with the first request, credentials with the first
+registry that wants some, what sends with the first thing to send. ``conversation.py`` and
+``endpoints.py`` say what oras is used for.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.oci.spec import Descriptor, ImageConfig, Index, Manifest, MediaType
 from kaniko_core.options import RegistryOptions
 from kaniko_core.progress import Progress, Warned, silent
-from kaniko_core.registry.auth import DockerKeychain, Keychain
+from kaniko_core.registry.credentials import Keychain, LateKeychain
 from kaniko_core.registry.download import Downloads, Housed, RemoteLayer
 from kaniko_core.registry.failures import BUSY, no_image
 from kaniko_core.registry.hosts import HostRules
@@ -71,7 +72,7 @@ class Registry:
         client_type = options.upstream_client_type if push else ""
         self._transport = Transport(HostRules.of(options, push=push), client_type)
         retries = options.push_retry if push else options.image_download_retry
-        keychain = keychain or DockerKeychain(helpers=options.credential_helpers)
+        keychain = keychain or LateKeychain(partial(_dockers_keychain, options))
         pacing = pacing or Pacing(retries)
         self._session = Session(self._transport, keychain, pacing, progress)
         # There is another place to ask: what one that is not well would cost is better saved.
@@ -296,6 +297,12 @@ class Registry:
 
                 self._sender = Uploads(self._session, self._progress)
             return self._sender
+
+
+def _dockers_keychain(options: RegistryOptions) -> Keychain:
+    from kaniko_core.registry.auth import DockerKeychain
+
+    return DockerKeychain(helpers=options.credential_helpers)
 
 
 def _homes(layers: tuple[Layer, ...]) -> tuple[Repository, ...]:

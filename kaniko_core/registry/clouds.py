@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import Repository
 from kaniko_core.registry.credentials import Credentials, Finding
 from kaniko_core.registry.errands import NoAnswer

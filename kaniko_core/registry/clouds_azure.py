@@ -20,12 +20,12 @@ import base64
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlencode
 
 from kaniko_core.errors import reason_of
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.clouds import Cloud, Fetched
 from kaniko_core.registry.credentials import Credentials
 from kaniko_core.registry.errands import NoAnswer, ask_far, ask_near, text_of

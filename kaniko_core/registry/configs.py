@@ -14,11 +14,11 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import DOCKER_HUB, Repository
 from kaniko_core.registry.credentials import HUB_NAMES, HUB_SERVER, Credentials, Finding
 

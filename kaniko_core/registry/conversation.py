@@ -11,9 +11,9 @@ Smaller than oras offers, and why: blobs are sent by ``upload.py`` and fetched b
 (oras holds a whole blob in memory, and verifies none); manifests are sent as the bytes that they
 are (oras writes the JSON anew, and so changes the digest).
 
-Importing oras takes longer than a whole run of the warmer that finds everything in its cache.
-So this module is imported when something is pushed, and reading manifests, which a warmer does
-each time, is ``manifests.py`` and does without.
+Importing oras's client takes longer than a whole run of the warmer that finds everything in its
+cache. So this module is imported by who wants tags listed or deleted; a push takes the addresses
+from oras by ``endpoints.py``, and reading manifests is ``manifests.py``.
 """
 
 from __future__ import annotations
@@ -25,29 +25,14 @@ from typing import Any
 
 import oras.auth.base
 import oras.container
-import oras.defaults
 import oras.provider
 import requests
 
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.reference import Reference, Repository
+from kaniko_core.registry.endpoints import Endpoints, container_of
 from kaniko_core.registry.failures import Answer
-from kaniko_core.registry.session import Request, Session
-from kaniko_core.registry.tokens import pull_scope, push_scope
-
-
-def container_of(reference: Reference) -> oras.container.Container:
-    """Return oras's form of *reference*, for the host that answers.
-
-    Its own parser is passed over: it does not know Docker Hub's defaults, takes ``localhost/x``
-    for a name on Docker Hub, and any component with a dot for a host.
-    """
-    container = oras.container.Container("repository", registry=reference.repository.host)
-    namespace, _, name = reference.repository.path.rpartition("/")
-    container.namespace, container.repository = namespace, name
-    container.tag = reference.tag or oras.defaults.default_tag
-    container.digest = str(reference.digest) if reference.digest else None
-    return container
+from kaniko_core.registry.session import Session
 
 
 class KeychainAuth(oras.auth.base.AuthBackend):
@@ -77,8 +62,7 @@ class Conversation(oras.provider.Registry):
         super().__init__(hostname=repository.host, insecure=plain)
         self.auth = KeychainAuth()
         self._session = session
-        self._repository = repository
-        self._push = push
+        self._endpoints = Endpoints(repository, push=push)
         self._container = container_of(Reference(repository))
 
     def get_container(self, name: Any) -> oras.container.Container:
@@ -102,57 +86,21 @@ class Conversation(oras.provider.Registry):
             RegistryError: there is no answer, or it is 429 or 5xx, in spite of retries.
         """
         body = data if json is None else json_module.dumps(json).encode()
-        request = self.request(method, url, headers=headers or {}, body=body)
+        request = self._endpoints.request(method, url, headers=headers or {}, body=body)
         return _as_requests(self._session.ask(request), method)
 
     def has(self, digest: Digest) -> bool:
         """Whether the repository has the blob."""
         return bool(self.blob_exists({"digest": str(digest)}, self._container))
 
-    def upload_url(self) -> str:
-        """Return where uploads begin."""
-        return f"{self.prefix}://{self._container.upload_blob_url()}"
-
-    def manifest_url(self, reference: Reference) -> str:
-        """Return the address of a manifest in this repository."""
-        return f"{self.prefix}://{container_of(reference).manifest_url()}"
-
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: Any = None,
-        also: tuple[Repository, ...] = (),
-    ) -> Request:
-        """Return a request to this repository, as the session sends it.
-
-        Args:
-            method: HTTP's.
-            url: absolute.
-            headers: without ``Authorization``.
-            body: bytes, or a function that begins to give them anew.
-            also: other repositories that are read from on the way.
-        """
-        repository = self._repository
-        scope = push_scope(repository) if self._push else pull_scope(repository)
-        return Request(
-            method=method,
-            repository=repository,
-            scopes=(scope, *map(pull_scope, also)),
-            target=url,
-            doing=f"{'push to' if self._push else 'read'} {repository}",
-            headers=headers,
-            body=body,
-        )
-
     def _check_200_response(self, response: requests.Response) -> None:
         """Raise our error with its sentence, where oras would log the registry's words."""
         if response.status_code not in (200, 201, 202):
             headers = {name.lower(): value for name, value in response.headers.items()}
             answer = Answer(response.status_code, headers, response.content, response.url)
-            raise self._session.refused(answer, self.request("GET", response.url, headers={}))
+            raise self._session.refused(
+                answer, self._endpoints.request("GET", response.url, headers={})
+            )
 
 
 def _as_requests(answer: Answer, method: str) -> requests.Response:

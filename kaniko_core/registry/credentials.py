@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import DOCKER_HUB, DOCKER_HUB_HOST, Repository
 
 HUB_NAMES = frozenset({DOCKER_HUB, f"index.{DOCKER_HUB}", DOCKER_HUB_HOST})
@@ -73,6 +75,21 @@ class Keychain(Protocol):
 
     def look_up(self, repository: Repository) -> Lookup:
         """Return the credentials for *repository*; may be called from any thread."""
+
+
+class LateKeychain:
+    """A keychain that *make* returns when somebody asks for credentials: most never need any."""
+
+    def __init__(self, make: Callable[[], Keychain]) -> None:
+        self._make = make
+        self._made: Keychain | None = None
+        self._lock = threading.Lock()
+
+    def look_up(self, repository: Repository) -> Lookup:
+        """Return what the keychain knows."""
+        with self._lock:
+            keychain = self._made = self._made or self._make()
+        return keychain.look_up(repository)
 
 
 class Anonymous:

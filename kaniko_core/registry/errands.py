@@ -66,7 +66,7 @@ def _asked(
     near: bool,
     flavor: str | None = None,
 ) -> dict[str, Any]:
-    import httpx
+    from kaniko_core.registry.light import httpx
 
     connect, read = _NEAR if near else _FAR
     client = httpx.Client(
@@ -122,7 +122,7 @@ def _complaint(answer: object) -> str:
 
 
 def _reason(error: Exception) -> str:
-    import httpx
+    from kaniko_core.registry.light import httpx
 
     cause: BaseException | None = error
     while cause is not None:

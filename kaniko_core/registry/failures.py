@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from kaniko_core.errors import NotFound, RegistryError, Unauthorized
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import DOCKER_HUB, Reference, Repository
 
 if TYPE_CHECKING:

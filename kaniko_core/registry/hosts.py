@@ -12,13 +12,14 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Self
 
 from kaniko_core.errors import UsageError, reason_of
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import DOCKER_HUB, DOCKER_HUB_HOST
 from kaniko_core.options import RegistryOptions
 

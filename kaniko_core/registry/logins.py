@@ -12,11 +12,11 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kaniko_core.errors import UsageError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import DOCKER_HUB, Repository
 from kaniko_core.registry.configs import best, normal, parsed_config
 from kaniko_core.registry.credentials import HUB_SERVER, Credentials, Lookup

@@ -7,9 +7,9 @@ its place only where a registry answers a HEAD with less than the whole descript
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from kaniko_core.errors import ContentError, DigestMismatch, NotFound, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest, read_verified
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self, TypeVar
 
 from kaniko_core.errors import ContentError, NotFound, RegistryError, Unauthorized
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.options import RegistryOptions
 from kaniko_core.options.mirrors import Mirror

@@ -11,13 +11,9 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EHOSTUNREACH, ENETUNREACH
-from typing import TYPE_CHECKING
 
 from kaniko_core.errors import RegistryError
 from kaniko_core.registry.proxies import Proxy
-
-if TYPE_CHECKING:
-    pass
 
 # Seconds until a connection has to be there; the sentence names them.
 CONNECT_SECONDS = 10.0
@@ -26,7 +22,7 @@ CONNECT_SECONDS = 10.0
 @contextmanager
 def sentences(host: str, via: Proxy | None = None) -> Iterator[None]:
     """Translate httpx's errors, where *host* is asked, perhaps through a proxy."""
-    import httpx
+    from kaniko_core.registry.light import httpx
 
     try:
         yield
@@ -55,7 +51,7 @@ def is_not_tls(error: BaseException) -> bool:
 
 def sentence(error: Exception, host: str, via: Proxy | None = None) -> RegistryError:
     """Return what *error* of httpx means, where *host* was asked, perhaps through a proxy."""
-    import httpx
+    from kaniko_core.registry.light import httpx
 
     # With a proxy in between, it is the proxy that we connect to.
     met = host if via is None else f"the proxy {via.name}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kaniko_core.errors import RegistryError
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.failures import Busy
 
 _LONGEST_PAUSE = 20.0  # seconds, of our own choice

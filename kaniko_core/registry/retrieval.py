@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from kaniko_core.errors import ContentError, RegistryError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import Reference
 from kaniko_core.progress import Progress, Warned, silent
 from kaniko_core.registry.mirrors import Mirrors, Place

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 from urllib.parse import quote, urlencode
 
 from kaniko_core.errors import DigestMismatch, RegistryError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.oci.spec import Descriptor
 from kaniko_core.progress import Direction, Progress
-from kaniko_core.registry.conversation import Conversation
+from kaniko_core.registry.endpoints import Endpoints
 from kaniko_core.registry.failures import Answer
 from kaniko_core.registry.meter import Meter, transfer_name
 from kaniko_core.registry.session import LARGEST_BODY, Request, Session
@@ -62,7 +62,7 @@ class Sending:
         self._progress = progress
         self._repository = repository
         self._blob = blob
-        self._talk = Conversation(session, repository, push=True)
+        self._endpoints = Endpoints(repository, push=True)
         self._begun: _Begun | None = None
         self._in_chunks = False
         self._tried = False
@@ -70,23 +70,29 @@ class Sending:
     @property
     def arrived(self) -> bool:
         """Whether the repository has the blob already."""
-        return self._talk.has(self._blob.descriptor.digest)
+        address = self._endpoints.blob(self._blob.descriptor.digest)
+        request = self._endpoints.request("HEAD", address, headers={})
+        return self._session.ask(request).status == 200
 
-    def run(self, mount_from: tuple[Repository, ...]) -> None:
-        """Bring the blob there in the cheapest way that works."""
+    def mounted(self, sources: tuple[Repository, ...]) -> bool:
+        """Have the blob mounted from one of *sources*; return whether that worked."""
         digest = self._blob.descriptor.digest
-        for source in dict.fromkeys(mount_from):
+        for source in dict.fromkeys(sources):
             here = source.registry == self._repository.registry
             if here and source != self._repository and self._mounted(digest, source):
                 self._drop_session()
-                return
+                return True
+        return False
+
+    def run(self) -> None:
+        """Send the bytes in the cheapest way that works."""
         self._session.retrying(self._attempt)
 
     def _mounted(self, digest: Digest, source: Repository) -> bool:
         """Ask for a mount; what comes instead of it may be a session to upload in."""
         query = urlencode({"mount": str(digest), "from": source.path})
-        url = f"{self._talk.upload_url()}?{query}"
-        request = self._talk.request("POST", url, headers={}, body=b"", also=(source,))
+        url = f"{self._endpoints.uploads}?{query}"
+        request = self._endpoints.request("POST", url, headers={}, body=b"", also=(source,))
         try:
             answer = self._session.ask(request)
             if answer.status == 202:
@@ -103,17 +109,17 @@ class Sending:
         self._tried = True
         begun, self._begun = self._begun, None
         if begun is None:
-            begun = _begin(self._session, self._talk)
+            begun = _begin(self._session, self._endpoints)
         if self._in_chunks:
             self._send_chunks(begun)
         elif not self._send_whole(begun):
             self._in_chunks = True
-            self._send_chunks(_begin(self._session, self._talk))
+            self._send_chunks(_begin(self._session, self._endpoints))
 
     def _send_whole(self, begun: _Begun) -> bool:
         """Send all bytes in one PUT; return False where the registry wants them in chunks."""
         descriptor = self._blob.descriptor
-        request = self._talk.request(
+        request = self._endpoints.request(
             "PUT",
             _with_digest(begun.location, descriptor.digest),
             headers={
@@ -148,7 +154,7 @@ class Sending:
 
     def _send_step(self, method: str, url: str, headers: dict[str, str], body: bytes) -> str:
         """Send one step of a chunked upload; return where the next one goes."""
-        request = self._talk.request(method, url, headers=headers, body=body)
+        request = self._endpoints.request(method, url, headers=headers, body=body)
         answer = self._session.ask_once(request)
         if answer.status not in STORED:
             raise self._session.refused(answer, request)
@@ -169,7 +175,7 @@ class Sending:
     def _drop_session(self) -> None:
         begun, self._begun = self._begun, None
         if begun is not None:
-            _cancel(self._session, self._talk, begun.location)
+            _cancel(self._session, self._endpoints, begun.location)
 
     def _meter(self) -> Meter:
         descriptor = self._blob.descriptor
@@ -187,13 +193,13 @@ def try_upload(session: Session, repository: Repository) -> None:
     Raises:
         RegistryError: that is not possible.
     """
-    talk = Conversation(session, repository, push=True)
-    _cancel(session, talk, _begin(session, talk).location)
+    endpoints = Endpoints(repository, push=True)
+    _cancel(session, endpoints, _begin(session, endpoints).location)
 
 
-def _begin(session: Session, talk: Conversation) -> _Begun:
+def _begin(session: Session, endpoints: Endpoints) -> _Begun:
     """Begin an upload."""
-    request = talk.request("POST", talk.upload_url(), headers={}, body=b"")
+    request = endpoints.request("POST", endpoints.uploads, headers={}, body=b"")
     answer = session.ask(request)
     if answer.status not in STORED:
         raise session.refused(answer, request)
@@ -206,10 +212,10 @@ def _begun_by(session: Session, request: Request, answer: Answer) -> _Begun:
     return _Begun(session.location(answer, request), chunk)
 
 
-def _cancel(session: Session, talk: Conversation, location: str) -> None:
+def _cancel(session: Session, endpoints: Endpoints, location: str) -> None:
     """End an upload that is not needed; the registry would forget it by itself some day."""
     with suppress(RegistryError):
-        session.ask_once(talk.request("DELETE", location, headers={}))
+        session.ask_once(endpoints.request("DELETE", location, headers={}))
 
 
 def _with_digest(location: str, digest: Digest) -> str:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from kaniko_core.errors import RegistryError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import Repository
 from kaniko_core.progress import Noted, Progress, silent
-from kaniko_core.registry.auth import Keychain
 from kaniko_core.registry.challenges import parse_challenges
+from kaniko_core.registry.credentials import Keychain
 from kaniko_core.registry.failures import BUSY, Answer, Attempt, Busy, refusal
 from kaniko_core.registry.pacing import Pacing
 from kaniko_core.registry.tokens import Access, Authorizer

@@ -13,11 +13,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from kaniko_core.errors import RegistryError, Unauthorized
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import Repository
 from kaniko_core.registry.challenges import Challenge
 from kaniko_core.registry.credentials import Credentials, Keychain

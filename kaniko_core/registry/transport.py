@@ -2,13 +2,14 @@
 
 HTTP/1.1 (HTTP/2 is half as fast in Python), bytes as they are on the wire, no cookies (some
 registries take a client with cookies for a browser), no redirects of httpx's own (see
-``session.py``), proxies as ``proxies.py`` says. httpx is imported when the first request is made.
+``session.py``), proxies as ``proxies.py`` says. ``light.py`` imports httpx, with the first request.
 Every failure of the network becomes a sentence that names the host and never a URL.
 """
 
 from __future__ import annotations
 
 import logging
+import select
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -33,11 +34,14 @@ from kaniko_core.registry.network import (
 from kaniko_core.registry.proxies import Proxies, Proxy
 
 if TYPE_CHECKING:
-    import httpx
+    from kaniko_core.registry.light import httpx
 
 USER_AGENT = "kaniko-py/0.1"
 # Seconds. A registry that puts a large blob together in an object store is silent for long.
 _READ, _READ_AFTER_WRITING, _WRITE, _PROBE = 60.0, 300.0, 60.0, 5.0
+# Seconds that a connection is kept for the next request. Many a RUN is shorter, and what comes
+# after it needs no new handshake; servers, and what is before them, mostly wait for longer.
+_IDLE = 30.0
 Body = bytes | Iterator[bytes] | None
 
 
@@ -52,6 +56,20 @@ class Reply:
         self._response = response
         self._host = host
         self._body: bytes | None = None
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the socket holds bytes already, so that nobody has to wait for the line.
+
+        What TLS has deciphered, or httpx read, and not delivered, is not seen.
+        """
+        stream = self._response.extensions.get("network_stream")
+        connected = stream and stream.get_extra_info("socket")
+        if connected is None or connected.fileno() < 0:
+            return False
+        arrivals = select.poll()
+        arrivals.register(connected, select.POLLIN)
+        return bool(arrivals.poll(0))
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the body; raise a temporary RegistryError where the connection breaks."""
@@ -170,7 +188,7 @@ class Transport:
             client.close()
 
     def _speaks_tls(self, host: str) -> bool:
-        import httpx
+        from kaniko_core.registry.light import httpx
 
         url, timeout = f"https://{host}/v2/", _timeout(_PROBE)
         via = self._proxies.proxy(url)
@@ -210,28 +228,35 @@ class Transport:
 
 
 def _new_client(trust: Trust, via: Proxy | None, user_agent: str) -> httpx.Client:
+    from concurrent.futures import ThreadPoolExecutor
     from http.cookiejar import CookieJar, DefaultCookiePolicy
 
-    import httpx
+    # OpenSSL reads the system's certificates, which takes about as long as importing httpx does.
+    # It needs no interpreter for that, so where there are two processors, it is done meanwhile.
+    with ThreadPoolExecutor(1, thread_name_prefix="certificates") as aside:
+        context = aside.submit(tls_context, trust)
+        from kaniko_core.registry.light import httpx
 
     # Both log URLs, and those of blobs carry signatures.
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # What is believed of a registry has no bearing on a proxy that is itself spoken to by TLS.
     by_tls = via is not None and via.url.startswith("https:")
-    context = tls_context(Trust()) if by_tls else None
+    proxy_context = tls_context(Trust()) if by_tls else None
     return httpx.Client(
-        verify=tls_context(trust),
-        proxy=httpx.Proxy(via.url, ssl_context=context) if via else None,
+        verify=context.result(),
+        proxy=httpx.Proxy(via.url, ssl_context=proxy_context) if via else None,
         trust_env=False,
         headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         # No limit: a thread that holds one stream open may be waiting for another.
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
+        limits=httpx.Limits(
+            max_connections=None, max_keepalive_connections=16, keepalive_expiry=_IDLE
+        ),
     )
 
 
 def _timeout(read: float) -> httpx.Timeout:
-    import httpx
+    from kaniko_core.registry.light import httpx
 
     return httpx.Timeout(connect=CONNECT_SECONDS, read=read, write=_WRITE, pool=None)

@@ -15,21 +15,23 @@ import re
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 
 from kaniko_core.errors import RegistryError, TagImmutable
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import BytesLayer, Image
 from kaniko_core.oci.index import ImageIndex
 from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.oci.spec import Descriptor
 from kaniko_core.progress import Progress
-from kaniko_core.registry.conversation import Conversation
+from kaniko_core.registry.endpoints import Endpoints
 from kaniko_core.registry.failures import Answer
 from kaniko_core.registry.sending import STORED, Blob, Sending, check_digest, try_upload
 from kaniko_core.registry.session import Request, Session
 
-_AT_ONCE = 4  # blobs of one image or index
+# Blobs of one image or index that are asked for at once, and those whose bytes are sent at once
+# to one registry: questions wait for the line, bytes for each other.
+_AT_ONCE, _SENT_AT_ONCE = 16, 4
 # What registries say of a tag that may not change. Amazon ECR: "cannot be overwritten because
 # the tag is immutable", earlier "the repository is immutable"; Google Artifact Registry: "the
 # repository has enabled tag immutability"; Harbor: "configured as immutable"; Alibaba: "the
@@ -57,6 +59,7 @@ class Uploads:
         self._progress = progress
         self._sent: dict[tuple[Repository, Digest], Future[None]] = {}
         self._homes: dict[tuple[str, Digest], _Home] = {}
+        self._turns: dict[str, threading.Semaphore] = {}
         self._lock = threading.Lock()
 
     def check(self, reference: Reference) -> None:
@@ -102,7 +105,13 @@ class Uploads:
                 mount_from = (other.repository, *mount_from)
                 break
             self._give_up(other, blob)
-        sending.run(mount_from)
+        if not sending.mounted(mount_from):
+            with self._turn(home.repository.registry):
+                sending.run()
+
+    def _turn(self, registry: str) -> threading.Semaphore:
+        with self._lock:
+            return self._turns.setdefault(registry, threading.Semaphore(_SENT_AT_ONCE))
 
     def _give_up(self, home: _Home, blob: Blob) -> None:
         place = (home.repository.registry, blob.descriptor.digest)
@@ -146,10 +155,10 @@ class Uploads:
                 raise
 
     def _put_manifest(self, reference: Reference, descriptor: Descriptor, raw: bytes) -> None:
-        talk = Conversation(self._session, reference.repository, push=True)
-        request = talk.request(
+        endpoints = Endpoints(reference.repository, push=True)
+        request = endpoints.request(
             "PUT",
-            talk.manifest_url(reference),
+            endpoints.manifest(reference),
             headers={"Content-Type": descriptor.media_type},
             body=raw,
         )

@@ -4,6 +4,7 @@ import base64
 import json
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from kaniko_core.errors import UsageError
 from kaniko_core.home import MARKER
 from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.registry.auth import Credentials, DockerKeychain, Lookup, config_files
+from kaniko_core.registry.credentials import Keychain, LateKeychain
+from tests.registry.conftest import FixedKeychain
 
 HUB = Reference.parse("debian").repository
 TEAM = Repository("quay.io", "team/app")
@@ -327,3 +330,18 @@ def test_credentials_do_not_show() -> None:
     words = ("someone", "hunter2", "identity1", "registry2")
     for text in shown:
         assert not any(word in text for word in words)
+
+
+def test_a_late_keychain_is_made_once_and_when_it_is_asked() -> None:
+    inner, made = FixedKeychain(Credentials("me", "secret")), []
+
+    def make() -> Keychain:
+        made.append(inner)
+        return inner
+
+    late = LateKeychain(make)
+    assert not made
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(late.look_up, [HUB, TEAM] * 8))
+    assert {user(each) for each in found} == {"me"}
+    assert (len(made), len(inner.asked)) == (1, 16)
