@@ -1,7 +1,12 @@
-"""Layers of cached images, checked before a byte of them is used.
+"""Layers of cached images: nothing is made of one that is damaged.
 
-A look-up reads no layer, so a disk that flipped a bit is found out when the layer is wanted. It
-is read to its end first; where that fails, the spare image, from the registry, takes its place.
+A look-up reads no layer, so a disk that flipped a bit is found out when the layer is wanted:
+
+    open        reads the layer to its end first, and then again for the caller: to send it on
+    unchecked   for who can throw away what was made of it, as unpacking into a directory can:
+                the end of the stream tells, and whoever doubts it then asks for what is mended
+
+Where it is damaged, the spare image, from the registry, takes its place.
 """
 
 from __future__ import annotations
@@ -53,7 +58,7 @@ class _Spare:
 
 
 class _CheckedLayer:
-    """A layer that has been read to its end before it is first used."""
+    """A layer that has been read to its end before it is first opened."""
 
     def __init__(
         self, cached: Layer, spare: Callable[[], Layer], damaged: Callable[[KanikoError], None]
@@ -74,10 +79,23 @@ class _CheckedLayer:
 
     def open(self) -> BinaryIO:
         """Return the blob, from where it is good; as the Layer protocol says."""
+        return self._good_one().open()
+
+    def unchecked(self) -> Layer:
+        """Return the layer in the cache, unless that is known to be damaged."""
+        with self._lock:
+            return self._good or self._cached
+
+    def mended(self) -> Layer | None:
+        """Return the spare layer, if the cached one turns out to be damaged."""
+        good = self._good_one()
+        return None if good is self._cached else good
+
+    def _good_one(self) -> Layer:
         with self._lock:
             if self._good is None:
                 self._good = self._checked()
-        return self._good.open()
+            return self._good
 
     def _checked(self) -> Layer:
         try:

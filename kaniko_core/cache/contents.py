@@ -18,10 +18,11 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import assert_never
+
+from kaniko_core.lean import dataclass
 
 _IMAGE = re.compile(r"sha256:[0-9a-f]{64}")
 _HASH = re.compile(r"[0-9a-f]{64}")

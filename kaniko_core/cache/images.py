@@ -23,7 +23,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -33,6 +32,7 @@ from kaniko_core.cache.contents import sidecar
 from kaniko_core.cache.tables import span
 from kaniko_core.cache.tags import Remembered, TagIndex
 from kaniko_core.errors import ContentError, DigestMismatch, KanikoError, disk_errors, reason_of
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.atomic import discard_directory, make_directory, replacing, sweep
 from kaniko_core.oci.digest import Digest, read_verified
 from kaniko_core.oci.image import Image

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from kaniko_core.lean import dataclass
 
 # Part of every key: to be changed with anything that gives the same parts another meaning.
 _VERSION = b"kaniko-py layer cache 1\n"

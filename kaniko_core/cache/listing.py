@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from kaniko_core.cache.images import Freshness, ImageCache
 from kaniko_core.cache.tables import aligned, amount, span
 from kaniko_core.cache.tags import Note, TagIndex
 from kaniko_core.errors import UsageError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.reference import Reference
 from kaniko_core.options import CacheOptions

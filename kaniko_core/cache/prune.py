@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
@@ -26,6 +25,7 @@ from kaniko_core.cache.tables import aligned, amount, span
 from kaniko_core.cache.tags import TagIndex
 from kaniko_core.cache.uses import alone, held_names
 from kaniko_core.errors import DiskError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.atomic import sweep
 from kaniko_core.oci.digest import Digest
 from kaniko_core.options import CacheOptions, PruneOptions

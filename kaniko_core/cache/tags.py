@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from kaniko_core.errors import UsageError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.atomic import make_directory, replacing
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.platform import Platform

@@ -20,12 +20,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from errno import EISDIR, ENOENT
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.atomic import make_directory
 
 _DIRECTORY = ".uses"

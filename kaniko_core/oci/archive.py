@@ -11,20 +11,15 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from kaniko_core.errors import ContentError, disk_error
-from kaniko_core.oci import pax, tarheader
+from kaniko_core.oci import tarheader
 from kaniko_core.oci.digest import Digest
-from kaniko_core.oci.entry import OPAQUE_MARK, SECOND, WHITEOUT_PREFIX, Entry, Kind
-from kaniko_core.oci.tarheader import (
-    BLOCK,
-    LARGEST_ID,
-    LARGEST_NUMBER,
-    LONGEST_FIELD,
-    readable,
-)
+from kaniko_core.oci.entry import OPAQUE_MARK, WHITEOUT_PREFIX, Entry, Kind
+from kaniko_core.oci.headers import Headers
+from kaniko_core.oci.tarheader import BLOCK, readable
 from kaniko_core.oci.tarreader import TarReader
 
 if TYPE_CHECKING:
@@ -37,7 +32,9 @@ CHUNK = 1 << 20
 EMPTY_DIFF_ID = Digest.of(tarheader.END_OF_ARCHIVE)
 
 _ZEROS = bytes(64 << 10)
-_CONTENT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_PADDING = memoryview(bytes(BLOCK))
+# How a file is opened whose content an entry has: no link, and without waiting for a FIFO's writer.
+CONTENT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def read_entries(stream: BinaryIO) -> Iterator[tuple[Entry, BinaryIO]]:
@@ -104,19 +101,27 @@ def tar_stream(
         DiskError: a file cannot be read.
     """
     buffer = _Buffer()
+    header = Headers().of
     position = 0
     for entry in entries:
-        blocks = _headers(entry)
+        blocks = header(entry)
         position += len(blocks)
         if headers is not None:
             headers.append(position - BLOCK)
-        yield from buffer.add(blocks)
-        if entry.kind is Kind.FILE and entry.size:
-            padding = -entry.size % BLOCK
-            position += entry.size + padding
-            yield from _content(entry, buffer)
-            yield from buffer.add(_ZEROS[:padding])
-    yield from buffer.add(tarheader.END_OF_ARCHIVE)
+        if full := buffer.add(blocks):
+            yield full
+        size = entry.size
+        if size and entry.kind is Kind.FILE:
+            padding = -size % BLOCK
+            position += size + padding
+            content = entry.content
+            # Most files are small, and read at once; what is odd about one, the other way tells.
+            if not (isinstance(content, bytes) and buffer.add_file(content, size)):
+                yield from _content(entry, buffer)
+            if padding and (full := buffer.add(_PADDING[:padding])):
+                yield full
+    if full := buffer.add(tarheader.END_OF_ARCHIVE):
+        yield full
     if rest := buffer.take():
         yield rest
 
@@ -129,20 +134,40 @@ class _Buffer:
         self._view = memoryview(bytearray(CHUNK + 1))
         self._used = 0
 
-    def add(self, data: bytes) -> Sequence[bytes]:
-        """Append *data*, at most a chunk of it; return the chunk that it filled, if it did."""
+    def add(self, data: bytes | memoryview) -> bytes:
+        """Append *data*, at most a chunk of it; return the chunk that it filled, or nothing."""
         end = self._used + len(data)
         if end < CHUNK:
             self._view[self._used : end] = data
             self._used = end
-            return ()
+            return b""
         room = CHUNK - self._used
         self._view[self._used : CHUNK] = data[:room]
         self._used = CHUNK
         full = self.take()
         self._used = len(data) - room
         self._view[: self._used] = data[room:]
-        return (full,)
+        return full
+
+    def add_file(self, path: bytes, size: int) -> bool:
+        """Append the file at *path*, or return False: no room, no such file, or another size."""
+        start = self._used
+        end = start + size
+        if end >= CHUNK:
+            return False
+        try:
+            fd = os.open(path, CONTENT_FLAGS)
+            try:
+                # A byte more than there should be tells that the file has ended.
+                count = os.readv(fd, (self._view[start : end + 1],))
+            finally:
+                os.close(fd)
+        except OSError:
+            return False
+        if count != size:
+            return False
+        self._used = end
+        return True
 
     def fill(self, read: Callable[[memoryview], int], wanted: int) -> int:
         """Read up to *wanted* bytes and return how many there are; more if there were more."""
@@ -172,10 +197,7 @@ def _content(entry: Entry, buffer: _Buffer) -> Iterator[bytes]:
             while left:
                 count = buffer.fill(read, left)
                 if not 0 < count <= left:
-                    raise ContentError(
-                        f"{name} changed while it was read",
-                        hint="something writes to it; try again when it does not",
-                    )
+                    raise changed(entry)
                 left -= count
                 if buffer.full:
                     yield buffer.take()
@@ -185,12 +207,20 @@ def _content(entry: Entry, buffer: _Buffer) -> Iterator[bytes]:
         raise disk_error(error, "read", name) from error
 
 
+def changed(entry: Entry) -> ContentError:
+    """Return what to raise where the content of *entry* is longer or shorter than it was."""
+    return ContentError(
+        f"{readable(entry.name)} changed while it was read",
+        hint="something writes to it; try again when it does not",
+    )
+
+
 def _opened(entry: Entry) -> tuple[Callable[[memoryview], int], Callable[[], None]]:
     """Return a function that reads into a buffer, and one that closes."""
     content = entry.content
     assert content is not None, f"{entry.name!r} has a size and no content"
     if isinstance(content, bytes):
-        fd = os.open(content, _CONTENT_FLAGS)
+        fd = os.open(content, CONTENT_FLAGS)
         return (lambda view: os.readv(fd, (view,))), (lambda: os.close(fd))
     stream = content()
 
@@ -202,79 +232,15 @@ def _opened(entry: Entry) -> tuple[Callable[[memoryview], int], Callable[[], Non
     return read, stream.close
 
 
-def _headers(entry: Entry) -> bytes:
-    """Return the header blocks of *entry*: one where everything fits, else PAX blocks before it."""
-    kind = entry.kind
-    stored = _stored_name(entry)
-    extra: list[tuple[bytes, bytes]] = []
-    name, prefix, link = stored, b"", b""
-    if len(stored) > LONGEST_FIELD or not stored.isascii():
-        prefix, name = tarheader.split(stored) or (b"", stored[:LONGEST_FIELD])
-        if not prefix:
-            extra.append((b"path", stored))
-    if kind is Kind.SYMLINK or kind is Kind.HARDLINK:
-        link = entry.link
-        if len(link) > LONGEST_FIELD or not link.isascii():
-            extra.append((b"linkpath", link))
-            link = link[:LONGEST_FIELD]
-    size = entry.size if kind is Kind.FILE else 0
-    device = entry.device if kind is Kind.CHARACTER or kind is Kind.BLOCK else (0, 0)
-    uid, gid, seconds = entry.uid, entry.gid, entry.mtime_ns // SECOND
-    if size > LARGEST_NUMBER:
-        extra.append((b"size", b"%d" % size))
-        size = 0
-    if uid > LARGEST_ID:
-        extra.append((b"uid", b"%d" % uid))
-        uid = 0
-    if gid > LARGEST_ID:
-        extra.append((b"gid", b"%d" % gid))
-        gid = 0
-    if entry.mtime_ns % SECOND or not 0 <= seconds <= LARGEST_NUMBER:
-        extra.append((b"mtime", pax.time(entry.mtime_ns)))
-        seconds = min(max(seconds, 0), LARGEST_NUMBER)
-    for key in sorted(entry.xattrs):
-        extra.append((pax.xattr_key(key), entry.xattrs[key]))
-    numbers = (entry.mode & 0o7777, uid, gid, size, seconds)
-    flag = _TYPE_FLAGS[kind]
-    block = tarheader.block(name, numbers, flag, link=link, prefix=prefix, device=device)
-    return pax.blocks(extra) + block if extra else block
-
-
-# Whiteouts are empty files with special names.
-_TYPE_FLAGS = {kind: kind.value for kind in Kind} | {
-    Kind.WHITEOUT: Kind.FILE.value,
-    Kind.OPAQUE: Kind.FILE.value,
-}
-
-
-def _stored_name(entry: Entry) -> bytes:
-    name = entry.name
-    match entry.kind:
-        case Kind.DIRECTORY:
-            stored = name + b"/" if name else b"./"
-        case Kind.WHITEOUT:
-            directory, slash, base = name.rpartition(b"/")
-            return directory + slash + WHITEOUT_PREFIX + base
-        case Kind.OPAQUE:
-            return name + b"/" + OPAQUE_MARK if name else OPAQUE_MARK
-        case _:
-            stored = name
-    if WHITEOUT_PREFIX in name and name.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
-        raise ContentError(
-            f"{readable(name)} cannot be stored in a layer: there, names that begin with .wh. "
-            "mean that a file was deleted",
-            hint="remove it in the instruction that makes it, or rename it",
-        )
-    return stored
-
-
 __all__ = [
     "CHUNK",
+    "CONTENT_FLAGS",
     "EMPTY_DIFF_ID",
     "OPAQUE_MARK",
     "WHITEOUT_PREFIX",
     "Entry",
     "Kind",
+    "changed",
     "read_entries",
     "tar_stream",
 ]

@@ -6,6 +6,7 @@ tar each, so that every core helps and the result does not depend on how many th
     header │ block 0 │ block 1 │ … │ an empty last block │ CRC-32 and length of everything
 
 ISA-L does it where it is installed: a fifth of the time that Go's gzip takes, at the same size.
+Blocks that would not become smaller are stored as they are, see ``stored``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
 from kaniko_core.errors import ContentError
 from kaniko_core.oci.spec import MediaType
+from kaniko_core.oci.stored import is_noise, stored
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -114,16 +116,20 @@ def _gzipped(blocks: Iterable[bytes], level: int) -> Generator[bytes, None, None
 
 def _deflate(level: int) -> tuple[Callable[[bytes], bytes], Callable[[bytes, int], int]]:
     """Return a function that compresses one block, and the fastest CRC-32."""
-    library = fastest = _isal_or_zlib()
-    if not 1 <= level <= _ISAL_BEST:
-        library = zlib
+    fastest = _isal_or_zlib()
+    fast = 1 <= level <= _ISAL_BEST
+    library = fastest if fast else zlib
 
     def compress(block: bytes) -> bytes:
         stream = library.compressobj(level, zlib.DEFLATED, _RAW_DEFLATE)
         # A full flush ends on a byte and refers to nothing outside of the block.
         return bytes(stream.compress(block) + stream.flush(zlib.Z_FULL_FLUSH))
 
-    return compress, fastest.crc32
+    def compress_or_store(block: bytes) -> bytes:
+        return stored(block) if is_noise(block, compress) else compress(block)
+
+    # Who asks for more than the fast levels wants every byte that can be saved.
+    return (compress_or_store if fast else compress), fastest.crc32
 
 
 def _isal_or_zlib() -> ModuleType:

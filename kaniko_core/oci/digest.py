@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from kaniko_core.errors import DigestMismatch, UsageError
+from kaniko_core.lean import dataclass
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer

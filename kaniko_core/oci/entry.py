@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import BinaryIO
+
+from kaniko_core.lean import dataclass
 
 # Docker and OCI: image-spec v1.1, layer.md, "Whiteouts".
 WHITEOUT_PREFIX = b".wh."

@@ -6,13 +6,14 @@ The raw bytes are kept so that an image that was pulled has the same digest wher
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from io import BytesIO
 from types import MappingProxyType
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from kaniko_core.errors import ContentError, KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest, read_verified
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference, Repository
@@ -67,6 +68,20 @@ class Replaceable(Protocol):
 
     def lost(self, error: ContentError) -> KanikoError:
         """Return what to raise where *error* shows that the layer is damaged."""
+
+
+@runtime_checkable
+class Doubtful(Protocol):
+    """A layer that is read to its end before its first use, such as one of a cached image.
+
+    Who keeps nothing of a layer whose end shows that it is bad need not wait for that.
+    """
+
+    def unchecked(self) -> Layer:
+        """Return the layer as it lies there, verified only when it has been read."""
+
+    def mended(self) -> Layer | None:
+        """Return the layer from another place if this one is bad; None where it is good."""
 
 
 @dataclass(frozen=True)

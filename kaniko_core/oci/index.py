@@ -6,11 +6,12 @@ Source: OCI image-spec v1.1, image-index.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from types import MappingProxyType
 
 from kaniko_core.errors import ContentError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image, with_oci_types
 from kaniko_core.oci.platform import Platform

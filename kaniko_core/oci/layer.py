@@ -1,8 +1,7 @@
-"""Layers as files: written in one pass, read with every promise checked.
+"""Layers as files, written in one pass; `opening.py` reads them.
 
     write_layer   entries ─▶ tar ─┬─▶ compressed ─┬─▶ file
                                   └─ diff ID      └─ digest
-    open_tar      blob ─ digest and size ─▶ uncompressed ─ diff ID ─▶ the caller
 
 Hashing, compressing and the disk go on in threads of their own.
 """
@@ -11,32 +10,28 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
-from kaniko_core.errors import ContentError, DigestMismatch, disk_errors
+from kaniko_core.errors import disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.archive import tar_stream
 from kaniko_core.oci.atomic import replacing
-from kaniko_core.oci.compression import Compression, compressed, decompressed_unbuffered
+from kaniko_core.oci.compression import Compression, compressed
 from kaniko_core.oci.digest import Digest, VerifyingReader
 from kaniko_core.oci.entry import Entry
-from kaniko_core.oci.image import Layer, Replaceable
+from kaniko_core.oci.image import Layer
+from kaniko_core.oci.opening import open_entries, open_tar
 from kaniko_core.oci.spec import Descriptor
 from kaniko_core.oci.tarheader import MTIME
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    from _typeshed import WriteableBuffer
-
-# Bytes that are read from a layer at a time, and chunks that may wait for the caller.
-_CHUNK = 1 << 20
-_CHUNKS_AHEAD = 4
+_CHUNK = 1 << 20  # bytes that are read from a layer at a time
 # Chunks that may wait to be hashed.
 _HASHES_BEHIND = 4
 # In the place of a header's time and checksum, 12 and 8 bytes.
@@ -233,142 +228,4 @@ def _hashed(
         future.result()
 
 
-def open_tar(layer: Layer) -> BinaryIO:
-    """Return the uncompressed tar of *layer*, which a thread reads ahead.
-
-    A read may give less than was asked for. The read that returns ``b""`` has verified the
-    blob's digest and size, and the diff ID. The caller closes it, at any time.
-
-    Raises:
-        DigestMismatch: from a read, when the bytes are not the promised ones.
-        ContentError: from a read, when the compressed data is damaged.
-    """
-    chunks = _tar_chunks(layer)
-    if isinstance(layer, Replaceable):
-        chunks = _blamed(chunks, layer)
-    return cast(BinaryIO, _ReadAhead(chunks))
-
-
-def _blamed(
-    chunks: Generator[bytes, None, None], layer: Replaceable
-) -> Generator[bytes, None, None]:
-    with closing(chunks):
-        try:
-            yield from chunks
-        except ContentError as error:
-            raise layer.lost(error) from error
-
-
-def open_entries(entries: Iterable[Entry]) -> BinaryIO:
-    """Return the tar that *entries* make as a stream, which a thread reads ahead.
-
-    As with :func:`open_tar`, a read may give less than was asked for, and the caller closes it.
-    """
-    return cast(BinaryIO, _ReadAhead(tar_stream(entries)))
-
-
-def _tar_chunks(layer: Layer) -> Generator[bytes, None, None]:
-    """Yield the uncompressed tar of *layer*; its end has been verified."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    state = hashlib.new(layer.diff_id.algorithm)
-    with (
-        ThreadPoolExecutor(1, thread_name_prefix="hash") as hashing,
-        layer.open() as blob,
-        decompressed_unbuffered(blob) as tar,
-    ):
-        yield from _hashed(iter(lambda: tar.read(_CHUNK) or b"", b""), state, hashing)
-    actual = state.hexdigest()
-    if actual != layer.diff_id.hex:
-        raise DigestMismatch(
-            f"the tar of layer {layer.descriptor.digest} has the digest "
-            f"{layer.diff_id.algorithm}:{actual} instead of the promised {layer.diff_id}"
-        )
-
-
-class _Shared:
-    """What the reading thread and its consumer share; the condition guards everything."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.chunks: deque[bytes] = deque()
-        self.error: BaseException | None = None
-        self.ended = False
-        self.stopped = False
-
-
-def _read_all(chunks: Generator[bytes, None, None], shared: _Shared) -> None:
-    """Put *chunks* into *shared* until they end, fail or are not wanted any more."""
-    try:
-        with closing(chunks):
-            for chunk in chunks:
-                with shared.changed:
-                    while len(shared.chunks) >= _CHUNKS_AHEAD and not shared.stopped:
-                        shared.changed.wait()
-                    if shared.stopped:
-                        break
-                    shared.chunks.append(chunk)
-                    shared.changed.notify()
-    except BaseException as error:
-        shared.error = error
-    finally:
-        with shared.changed:
-            shared.ended = True
-            shared.changed.notify()
-
-
-class _ReadAhead(io.RawIOBase):
-    """A stream of chunks, which a thread gets while those before them are being used.
-
-    The thread knows nothing of this object, so that forgetting it closes it.
-    """
-
-    def __init__(self, chunks: Generator[bytes, None, None]) -> None:
-        super().__init__()
-        self._shared = _Shared()
-        self._rest = b""
-        self._thread = threading.Thread(
-            target=_read_all, args=(chunks, self._shared), name="read layer", daemon=True
-        )
-        self._thread.start()
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0:
-            return self.readall()
-        chunk = self._rest or self._next()
-        if len(chunk) <= size:
-            self._rest = b""
-            return chunk
-        self._rest = chunk[size:]
-        return chunk[:size]
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-    def _next(self) -> bytes:
-        shared = self._shared
-        with shared.changed:
-            while not shared.chunks and not shared.ended:
-                shared.changed.wait()
-            if shared.chunks:
-                shared.changed.notify()
-                return shared.chunks.popleft()
-        if shared.error is not None:
-            raise shared.error
-        return b""
-
-    def close(self) -> None:
-        """Stop the thread, and wait for it to have closed the layer."""
-        if not self.closed:
-            with self._shared.changed:
-                self._shared.stopped = True
-                self._shared.chunks.clear()
-                self._shared.changed.notify()
-            self._thread.join()
-        super().close()
+__all__ = ["FileLayer", "open_entries", "open_tar", "recompress", "write_layer"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import Self
 from urllib.parse import quote, unquote
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 
 _OS_ALIASES = {"macos": "darwin"}
 # Other names, and those that stand for a variant, whatever variant is named beside them.

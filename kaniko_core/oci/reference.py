@@ -7,10 +7,11 @@ Source: the distribution project's reference grammar, as Docker uses it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 
 DOCKER_HUB = "docker.io"

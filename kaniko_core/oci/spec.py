@@ -1,8 +1,7 @@
 """Descriptors, manifests, indexes and image configs: JSON to values and back.
 
 Fields that we do not know survive: each value keeps them in ``extra``, and writes them again.
-Sources: OCI image-spec v1.1 (descriptor.md, manifest.md, image-index.md, config.md) and the
-Docker image manifest V2, schema 2.
+Sources: OCI image-spec v1.1 (descriptor, manifest, image-index, config), Docker's V2, schema 2.
 """
 
 from __future__ import annotations
@@ -10,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Self
 
 from kaniko_core.errors import ContentError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.platform import Platform
 

@@ -21,15 +21,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tarfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from kaniko_core.errors import ContentError, UsageError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.atomic import replacing
 from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.digest import Digest, read_verified
@@ -128,6 +127,8 @@ def _layer_name(descriptor: Descriptor) -> str:
 
 
 def _header(name: str, size: int) -> bytes:
+    import tarfile
+
     info = tarfile.TarInfo(name)
     info.size = size
     info.mode = 0o644
@@ -254,6 +255,9 @@ def read_tarball(path: Path, name: Reference | None = None) -> Image:
 def _scan(path: Path) -> _Contents:
     files: dict[str, tuple[int, int]] = {}
     links: dict[str, str] = {}
+    # Imported here, because most images are read from elsewhere.
+    import tarfile
+
     try:
         # Opened by name, tarfile would fail on the directory of an entry in the other form.
         with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:

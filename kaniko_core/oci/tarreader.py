@@ -16,13 +16,12 @@ from struct import Struct
 from typing import BinaryIO
 
 from kaniko_core.errors import ContentError, UnsafeEntry
-from kaniko_core.oci import pax, tarheader
+from kaniko_core.oci import pax, sparse, tarheader
 from kaniko_core.oci.entry import OPAQUE_MARK, WHITEOUT_PREFIX, Entry, Kind
-from kaniko_core.oci.tarheader import BLOCK, FIELDS, number, readable, text
+from kaniko_core.oci.tarheader import BLOCK, number, readable, text
 
 _CHUNK = 1 << 20  # bytes to ask the stream for
 _LARGEST_EXTENSION = 1 << 20  # bytes of a PAX header or a GNU long name; Go's limit too
-_LARGEST_MAP = 1 << 20  # bytes of a sparse file's map
 _LARGEST_ID = (1 << 32) - 2  # the next one means "unchanged" to chown
 
 _KINDS = {kind.value: kind for kind in Kind if kind not in {Kind.WHITEOUT, Kind.OPAQUE}} | {
@@ -31,14 +30,17 @@ _KINDS = {kind.value: kind for kind in Kind if kind not in {Kind.WHITEOUT, Kind.
     b"S": Kind.FILE,  # GNU sparse
     b"D": Kind.DIRECTORY,  # GNU incremental backup; its data lists what was there
 }
+_SPARSE, _DUMPED = b"SD"
 # Volume labels and Solaris ACLs describe nothing that a root file system holds.
 _SKIPPED = frozenset({b"V", b"A"})
-_SPARSE_SEGMENT = Struct("12s12s")
+# name; mode, uid and gid together; size; mtime
+_FIELDS = Struct("100s24s12s12s")
+_DEVICE = Struct("8s8s")
+# Different combinations of owner and mode that are remembered. Few archives have as many.
+_MOST_OWNERS = 512
 # AUFS kept its own files in the root of layers; image-spec layer.md reserves the names.
 _AUFS_PREFIX = b".wh..wh."
 _TRUNCATED = "the tar archive ends in the middle of an entry"
-
-Segments = list[tuple[int, int]]
 
 
 class TarReader:
@@ -61,7 +63,8 @@ class TarReader:
         self._left = 0  # stored bytes of the current entry that were not taken yet
         self._padding = 0
         self._globals: dict[bytes, bytes] = {}
-        self.segments: Segments | None = None
+        self._owners: dict[bytes, tuple[int, int, int]] = {}
+        self.segments: sparse.Segments | None = None
 
     def next(self) -> Entry | None:
         """Return the next entry, or None at the end of the archive.
@@ -73,34 +76,32 @@ class TarReader:
         extended: dict[bytes, bytes] = {}
         long_name = long_link = None
         while True:
-            if pending := self._left + self._padding:
-                self._skip(pending)
-                self._left = self._padding = 0
             header = self._header()
             if header is None:
                 if extended or long_name or long_link:
                     raise ContentError(_TRUNCATED)
                 return None
-            kind = header[156:157]
-            if kind in _KINDS:
-                entry = self._entry(header, extended, long_name, long_link)
+            kind = _KINDS.get(header[156:157])
+            if kind is not None:
+                entry = self._entry(header, kind, extended, long_name, long_link)
                 if entry is not None:
                     return entry
                 extended, long_name, long_link = {}, None, None
                 continue
+            flag = header[156:157]
             size = number(header[124:136])
-            if kind in {b"x", b"X"}:
+            if flag in {b"x", b"X"}:
                 extended = pax.records(self._extension(size))
-            elif kind == b"g":
+            elif flag == b"g":
                 self._remember(pax.records(self._extension(size)))
-            elif kind == b"L":
+            elif flag == b"L":
                 long_name = text(self._extension(size))
-            elif kind == b"K":
+            elif flag == b"K":
                 long_link = text(self._extension(size))
-            elif kind in _SKIPPED:
+            elif flag in _SKIPPED:
                 self._expect(size)
             else:
-                raise ContentError(f"the tar archive has an entry of unknown type {kind!r}")
+                raise ContentError(f"the tar archive has an entry of unknown type {flag!r}")
 
     def take(self, limit: int) -> memoryview:
         """Return the next stored bytes of the entry's content: at most *limit*, none at its end."""
@@ -173,21 +174,26 @@ class TarReader:
         self._position = end
 
     def _header(self) -> bytes | None:
-        header = self._bytes(BLOCK)
-        if len(header) == BLOCK and header[0]:
-            tarheader.check(header)
-            return header
-        if header.count(0) == len(header):
-            # Some writers leave out the zeros that end an archive. Whatever follows them counts
-            # for the digest only.
-            while self._more():
-                pass
-            self._position = 0
-            return None
+        """Return the next header, after what was not taken of the entry before; None: the end."""
+        start = self._position + self._left + self._padding
+        header = self._chunk[start : start + BLOCK]
         if len(header) == BLOCK:
+            self._position = start + BLOCK
+        else:
+            self._skip(self._left + self._padding)
+            header = self._bytes(BLOCK)
+        self._left = self._padding = 0
+        if len(header) == BLOCK and (header[0] or any(header)):
             tarheader.check(header)
             return header
-        raise ContentError("the tar archive ends in the middle of a header")
+        if any(header):
+            raise ContentError("the tar archive ends in the middle of a header")
+        # Some writers leave out the zeros that end an archive. Whatever follows them counts
+        # for the digest only.
+        while self._more():
+            pass
+        self._position = 0
+        return None
 
     def _expect(self, size: int) -> None:
         """Note that *size* stored bytes follow the header."""
@@ -222,28 +228,32 @@ class TarReader:
     def _entry(
         self,
         header: bytes,
+        kind: Kind,
         extended: dict[bytes, bytes],
         long_name: bytes | None,
         long_link: bytes | None,
     ) -> Entry | None:
         """Return the entry that *header* begins, or None for one of AUFS's own files."""
-        (name, mode, uid, gid, size, mtime, _, flag, link, magic, major, minor, prefix) = (
-            FIELDS.unpack(header)
-        )
-        kind = _KINDS[flag]
-        raw_name = text(name)
-        if prefix[0] and magic.startswith(b"ustar\0"):
-            raw_name = text(prefix) + b"/" + raw_name
-        raw_name = raw_name if long_name is None else long_name
+        name, owner, size, mtime = _FIELDS.unpack_from(header)
+        if long_name is not None:
+            name = long_name
+        else:
+            name = name.partition(b"\0")[0]
+            if header[345] and header.startswith(b"ustar\0", 257):
+                name = text(header[345:500]) + b"/" + name
+        if long_link is None:
+            long_link = text(header[157:257]) if header[157] else b""
+        mode, uid, gid = self._owners.get(owner) or self._owner(owner)
         entry = Entry(
-            raw_name,
+            name,
             kind,
-            number(mode) & 0o7777,
-            number(uid),
-            number(gid),
+            mode,
+            uid,
+            gid,
             number(size),
-            tarheader.bounded_time(number(mtime)),
-            text(link) if long_link is None else long_link,
+            tarheader.time(mtime),
+            long_link,
+            {},
         )
         if self._globals:
             extended = self._globals | extended
@@ -251,82 +261,42 @@ class TarReader:
             pax.extend(entry, extended)
         if kind is Kind.FILE and entry.name.endswith(b"/"):
             entry.kind = kind = Kind.DIRECTORY
-        # Links, devices, FIFOs and directories have no data, whatever their size field says.
-        self._expect(entry.size if kind is Kind.FILE or flag == b"D" else 0)
         self.segments = None
-        if flag == b"S":
-            self._old_sparse(entry, header)
-        elif extended and kind is Kind.FILE:
-            self._pax_sparse(entry, extended)
-        if kind is Kind.CHARACTER or kind is Kind.BLOCK:
-            entry.device = (number(major), number(minor))
+        if kind is Kind.FILE:
+            self._expect(entry.size)
+            if header[156] == _SPARSE:
+                self._sparse(entry, sparse.of_header(header, self._block))
+            elif extended and (found := sparse.of_records(extended, self._stored_block)):
+                self._sparse(entry, found)
+        else:
+            # Links, devices, FIFOs and directories have no data, whatever their size field says.
+            self._expect(entry.size if header[156] == _DUMPED else 0)
+            if kind is Kind.CHARACTER or kind is Kind.BLOCK:
+                major, minor = _DEVICE.unpack_from(header, 329)
+                entry.device = (number(major), number(minor))
         return _finished(entry)
 
-    def _old_sparse(self, entry: Entry, header: bytes) -> None:
-        """Read the map of GNU's first sparse format: in the header, and in blocks after it."""
-        segments: Segments = []
-        block, start, count, more = header, 386, 4, header[482]
-        while True:
-            for offset, length in _SPARSE_SEGMENT.iter_unpack(block[start : start + 24 * count]):
-                # Unused places are NUL.
-                if offset[0]:
-                    segments.append((number(offset), number(length)))
-            if not more:
-                break
-            if len(segments) * _SPARSE_SEGMENT.size > _LARGEST_MAP:
-                raise ContentError("the tar archive has a sparse file with too large a map")
-            block, start, count = self._bytes(BLOCK), 0, 21
-            if len(block) < BLOCK:
-                raise ContentError(_TRUNCATED)
-            more = block[504]
-        entry.size = number(header[483:495])
-        self._make_sparse(entry, segments)
+    def _owner(self, fields: bytes) -> tuple[int, int, int]:
+        """Read mode, uid and gid, which most entries have from the one before."""
+        owner = (number(fields[:8]) & 0o7777, number(fields[8:16]), number(fields[16:]))
+        if len(self._owners) >= _MOST_OWNERS:
+            self._owners.clear()
+        self._owners[fields] = owner
+        return owner
 
-    def _pax_sparse(self, entry: Entry, extended: dict[bytes, bytes]) -> None:
-        """Read the map of a sparse file in GNU's PAX formats, if it is one."""
-        if b"GNU.sparse.major" in extended:
-            version = (extended[b"GNU.sparse.major"], extended.get(b"GNU.sparse.minor", b"0"))
-            if version != (b"1", b"0"):
-                raise ContentError(f"the tar archive has a sparse file of format {version}")
-            numbers = self._stored_map()
-            size = extended.get(b"GNU.sparse.realsize", b"")
-        elif b"GNU.sparse.map" in extended or b"GNU.sparse.size" in extended:
-            value = extended.get(b"GNU.sparse.map", b"")
-            numbers = [pax.decimal(item) for item in value.split(b",")] if value else []
-            size = extended.get(b"GNU.sparse.size", b"")
-        else:
-            return
-        if len(numbers) % 2:
-            raise ContentError("the tar archive is damaged: a sparse file's map is incomplete")
-        entry.size = pax.decimal(size)
-        self._make_sparse(entry, list(zip(numbers[::2], numbers[1::2], strict=True)))
-
-    def _stored_map(self) -> list[int]:
-        """Read the map before the data: a count and twice as many numbers, one on each line."""
-        lines: list[bytes] = []
-        rest = b""
-        wanted = 1
-        taken = 0
-        while len(lines) < wanted:
-            taken += BLOCK
-            if taken > _LARGEST_MAP:
-                raise ContentError("the tar archive has a sparse file with too large a map")
-            *complete, rest = (rest + self._stored(BLOCK)).split(b"\n")
-            lines += complete
-            if lines:
-                wanted = 1 + 2 * pax.decimal(lines[0])
-        return [pax.decimal(line) for line in lines[1:wanted]]
-
-    def _make_sparse(self, entry: Entry, segments: Segments) -> None:
-        end = total = 0
-        for offset, length in segments:
-            if offset < end or length < 0 or offset + length > entry.size:
-                raise ContentError("the tar archive is damaged: a sparse file's map is impossible")
-            end = offset + length
-            total += length
-        if total != self._left or entry.size >= 1 << 63:
-            raise ContentError("the tar archive is damaged: a sparse file's map is impossible")
+    def _sparse(self, entry: Entry, found: tuple[int, sparse.Segments]) -> None:
+        entry.size, segments = found
+        sparse.check(segments, entry.size, self._left)
         self.segments = segments
+
+    def _block(self) -> bytes:
+        block = self._bytes(BLOCK)
+        if len(block) < BLOCK:
+            raise ContentError(_TRUNCATED)
+        return block
+
+    def _stored_block(self) -> bytes:
+        return self._stored(BLOCK)
 
 
 def _finished(entry: Entry) -> Entry | None:

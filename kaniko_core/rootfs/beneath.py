@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from errno import ENODATA, ENOTSUP
 from pathlib import Path
+
+from kaniko_core.lean import dataclass
 
 
 class Whiteouts(Enum):

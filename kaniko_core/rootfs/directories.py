@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from errno import ELOOP, ENOENT, ENOTDIR
 
 from kaniko_core.errors import ContentError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.tarheader import readable
 from kaniko_core.rootfs.beneath import Beneath, Whiteouts

@@ -36,11 +36,13 @@ class _Added:
     """What a layer has added, and the directories that it is in."""
 
     def __init__(self) -> None:
-        self._names: set[bytes] = set()
+        self._names: set[bytes] = {b""}
 
     def add(self, real: bytes) -> None:
-        while real and real not in self._names:
-            self._names.add(real)
+        """Note *real*; once for each file of a layer, and so the loop seldom runs twice."""
+        names = self._names
+        while real not in names:
+            names.add(real)
             real = real.rpartition(b"/")[0]
 
     def __contains__(self, real: bytes) -> bool:

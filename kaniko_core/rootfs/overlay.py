@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kaniko_core.errors import disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.rootfs.changeset import hard_link, is_directory, is_same_directory
 from kaniko_core.rootfs.tree import Rootfs, file_entry
@@ -66,10 +67,16 @@ class _Level:
 
 @dataclass(slots=True)
 class _Walk:
-    """One walk; *links* are the first names of files that have several."""
+    """One walk.
+
+    Attributes:
+        links: the first names of files that have several.
+        waiting: whether there is a directory on the way that is untold.
+    """
 
     below: Rootfs
     links: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    waiting: bool = False
 
     def entries(self, upper: bytes) -> Iterator[Entry]:
         """Yield the entries of the directory *upper*."""
@@ -88,15 +95,16 @@ class _Walk:
                 told = self._enter(found, name, levels, known=known)
             else:
                 told = self._told(found, name, known=known)
-            if told:
+            if told and self.waiting:
                 for above in levels:
                     yield from above.untold
                     above.untold.clear()
-                yield from told
+                self.waiting = False
+            yield from told
 
     def _enter(
         self, found: os.DirEntry[bytes], name: bytes, levels: list[_Level], *, known: bool
-    ) -> list[Entry]:
+    ) -> Sequence[Entry]:
         """Put a directory on top of *levels*; return its entries if it is news by itself."""
         entry = file_entry(name, found.stat(follow_symlinks=False), found.path)
         assert entry is not None
@@ -108,25 +116,26 @@ class _Walk:
         deeper = _Level([entry], frozenset() if opaque else names, _sorted_backwards(found.path))
         levels.append(deeper)
         if not news:
-            return []
+            self.waiting = True
+            return ()
         deeper.untold.clear()
-        return [entry, Entry(name, Kind.OPAQUE)] if hides else [entry]
+        return (entry, Entry(name, Kind.OPAQUE)) if hides else (entry,)
 
-    def _told(self, found: os.DirEntry[bytes], name: bytes, *, known: bool) -> list[Entry]:
+    def _told(self, found: os.DirEntry[bytes], name: bytes, *, known: bool) -> Sequence[Entry]:
         """Return the entry of anything but a directory, if it has one."""
         status = found.stat(follow_symlinks=False)
         if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
-            return [Entry(name, Kind.WHITEOUT)] if known else []
+            return (Entry(name, Kind.WHITEOUT),) if known else ()
         entry = file_entry(name, status, found.path)
         if entry is None:  # a socket, which also removes what it stands on
-            return [Entry(name, Kind.WHITEOUT)] if known else []
+            return (Entry(name, Kind.WHITEOUT),) if known else ()
         if status.st_nlink > 1:
             first = self.links.setdefault((status.st_dev, status.st_ino), name)
             if first != name:
-                return [hard_link(entry, first)]
+                return (hard_link(entry, first),)
         elif known and self._same(entry, status):
-            return []
-        return [entry]
+            return ()
+        return (entry,)
 
     def _lower_directory(self, name: bytes) -> os.stat_result | None:
         status = self.below.lstat(name)

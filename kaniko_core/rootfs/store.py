@@ -19,7 +19,6 @@ removed by whoever keeps the directory small, unless a build holds it.
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import threading
@@ -27,22 +26,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from kaniko_core import linux
-from kaniko_core.errors import DiskError, disk_errors
+from kaniko_core.errors import ContentError, DiskError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
-from kaniko_core.oci.image import Layer
+from kaniko_core.oci.image import Doubtful, Layer
 from kaniko_core.oci.layer import open_tar
-from kaniko_core.progress import BytesMoved, Direction, Progress, Warned, silent
+from kaniko_core.progress import Progress, silent
 from kaniko_core.rootfs.beneath import Whiteouts
+from kaniko_core.rootfs.reporting import Counted, Reporter
 from kaniko_core.rootfs.unpack import Unpacked, unpack
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 # Unpacking is mostly one processor's work; more at once let downloads overlap with it.
 _AT_ONCE = 3
@@ -52,8 +49,6 @@ _SETTLED = 60.0
 # Seconds after which an entry of another boot that was never sealed is taken for lost. It may
 # belong to another machine that is using a shared directory.
 _FORGOTTEN = 7 * 24 * 3600.0
-_SHOWN = 3  # names of what was lost
-_REPORT = 0.1  # seconds between two events
 _LOCK_WAIT = 0.5  # seconds between two looks at whether somebody wants us to stop
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # How many bytes files take for each that a layer has compressed, generously.
@@ -119,17 +114,18 @@ class LayerStore:
             RegistryError: a layer cannot be fetched.
         """
         chains = chain_ids([layer.diff_id for layer in layers])
-        found = [self._find(chain) for chain in chains]
+        with disk_errors("unpack layers in", self._directory):
+            names = os.listdir(self._directory)
+        found = [self._find(chain, names) for chain in chains]
         if None in found:
-            found = self._unpack_with_room(layers, chains, _Reporter(progress, name))
+            found = self._unpack_with_room(layers, chains, Reporter(progress, name))
         entries = [entry for entry in found if entry is not None]
         self._used(entries)
         return tuple(entry / "fs" for entry in entries)
 
-    def _find(self, chain: Digest) -> Path | None:
-        own = self._directory / f"{chain.hex}.{self._boot}"
-        sealed = sorted(self._directory.glob(f"{chain.hex}.*/sealed"))
-        for entry in (own, *(seal.parent for seal in sealed)):
+    def _find(self, chain: Digest, names: Sequence[str] | None = None) -> Path | None:
+        """Return the entry of *chain*; *names* are those in the directory, if they are known."""
+        for entry in self._candidates(chain, names):
             if entry.is_dir():
                 self._held(entry)
                 # Only an entry that is held cannot vanish any more.
@@ -137,12 +133,19 @@ class LayerStore:
                     return entry
         return None
 
+    def _candidates(self, chain: Digest, names: Sequence[str] | None) -> Iterator[Path]:
+        yield self._directory / f"{chain.hex}.{self._boot}"
+        # A plain listing: patterns would cost an image of many layers more than all else here.
+        for name in sorted(os.listdir(self._directory) if names is None else names):
+            if name.startswith(f"{chain.hex}.") and (self._directory / name / "sealed").exists():
+                yield self._directory / name
+
     def _held(self, entry: Path) -> Path:
         self._hold(f"{self._whiteouts.value}/{entry.name}")
         return entry
 
     def _unpack_with_room(
-        self, layers: Sequence[Layer], chains: Sequence[Digest], reporter: _Reporter
+        self, layers: Sequence[Layer], chains: Sequence[Digest], reporter: Reporter
     ) -> list[Path | None]:
         try:
             return self._unpack_missing(layers, chains, reporter)
@@ -159,7 +162,7 @@ class LayerStore:
         return self._unpack_missing(layers, chains, reporter)
 
     def _unpack_missing(
-        self, layers: Sequence[Layer], chains: Sequence[Digest], reporter: _Reporter
+        self, layers: Sequence[Layer], chains: Sequence[Digest], reporter: Reporter
     ) -> list[Path | None]:
         stop = threading.Event()
         futures: list[Future[Path]] = []
@@ -181,7 +184,7 @@ class LayerStore:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _ready(self, step: _Step, reporter: _Reporter) -> Path:
+    def _ready(self, step: _Step, reporter: Reporter) -> Path:
         """Return the entry of a layer, unpacked by whoever is first."""
         with disk_errors("unpack layers in", self._directory), self._locked(step):
             found = self._find(step.chain)
@@ -201,13 +204,34 @@ class LayerStore:
                 shutil.rmtree(temporary, ignore_errors=True)
                 raise
 
-    def _unpack(self, step: _Step, directory: Path, reporter: _Reporter) -> None:
-        with open_tar(step.layer) as tar:
-            counted = _Counted(tar, step.check, reporter.transfer(step.layer))
-            stream = cast(BinaryIO, counted)
+    def _unpack(self, step: _Step, directory: Path, reporter: Reporter) -> None:
+        layer = step.layer
+        try:
+            made = self._unpack_from(
+                layer.unchecked() if isinstance(layer, Doubtful) else layer,
+                step,
+                directory,
+                reporter,
+            )
+        except (ContentError, DiskError):
+            mended = layer.mended() if isinstance(layer, Doubtful) else None
+            if mended is None:
+                raise
+            # Of the damaged one nothing is kept.
+            shutil.rmtree(directory)
+            directory.mkdir()
+            made = self._unpack_from(mended, step, directory, reporter)
+        reporter.warn_of_losses(step.layer, made)
+
+    def _unpack_from(
+        self, layer: Layer, step: _Step, directory: Path, reporter: Reporter
+    ) -> Unpacked:
+        with open_tar(layer) as tar:
+            counted = Counted(tar, step.check, reporter.transfer(step.layer))
+            stream = cast("BinaryIO", counted)
             made = unpack(stream, directory, whiteouts=self._whiteouts, below=step.below)
             counted.finish()
-        reporter.warn_of_losses(step.layer, made)
+        return made
 
     @contextmanager
     def _locked(self, step: _Step) -> Iterator[None]:
@@ -316,80 +340,5 @@ class _Step:
         return [future.result() / "fs" for future in self.lower]
 
 
-@dataclass(frozen=True, slots=True)
-class _Reporter:
-    """Tells *progress* about the layers of the image *name*."""
-
-    progress: Progress
-    name: str
-
-    def warn_of_losses(self, layer: Layer, made: Unpacked) -> None:
-        """Say what commands will miss; the layer itself, and so the image, still has it."""
-        lost = [
-            f"{what} ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
-            for what, names in (
-                ("extended attributes", made.lost_xattrs),
-                ("device nodes", made.lost_devices),
-            )
-            if names
-        ]
-        if lost:
-            self.progress(
-                Warned(
-                    f"RUN will not see some {' and '.join(lost)} of "
-                    f"{self.name} sha256:{layer.descriptor.digest.short}: "
-                    "they cannot be made here; the image keeps them"
-                )
-            )
-
-    def transfer(self, layer: Layer) -> Callable[[int, bool], None]:
-        """Return what to call with the bytes done, and whether they are all."""
-        what = f"{self.name} sha256:{layer.descriptor.digest.short}".strip()
-        last = 0.0
-
-        def report(done: int, complete: bool) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if complete or now - last >= _REPORT:
-                last = now
-                total = done if complete else 0
-                self.progress(BytesMoved(Direction.UNPACK, what, done, total))
-
-        return report
-
-
 class _Stopped(Exception):  # noqa: N818 - names what happened
     """Another layer failed; its error is the one to show."""
-
-
-class _Counted(io.RawIOBase):
-    """Count what is read from *source*; *check* raises when reading shall stop."""
-
-    def __init__(
-        self, source: BinaryIO, check: Callable[[], None], report: Callable[[int, bool], None]
-    ) -> None:
-        super().__init__()
-        self._source = source
-        self._check = check
-        self._report = report
-        self._done = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        self._check()
-        data = self._source.read(-1 if size is None else size)
-        self._done += len(data)
-        self._report(self._done, False)
-        return data
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-    def finish(self) -> None:
-        """Report that everything has been read."""
-        self._report(self._done, True)

@@ -15,37 +15,29 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from errno import EBUSY, EISDIR, EPERM
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from kaniko_core.errors import ContentError, DiskError, disk_error, disk_errors
+from kaniko_core.errors import ContentError, disk_error, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.tarheader import readable
 from kaniko_core.oci.tarreader import TarReader
 from kaniko_core.rootfs.beneath import Beneath, Found, Whiteouts, is_whiteout
 from kaniko_core.rootfs.copying import copy_content
-from kaniko_core.rootfs.descent import names_in
 from kaniko_core.rootfs.directories import Cover, Directories, Directory, status_of
 from kaniko_core.rootfs.hiding import Deletions, Hiding, Marks
 from kaniko_core.rootfs.ignore import IgnoreRules
-from kaniko_core.rootfs.tree import XATTR_REFUSED, file_entry
+from kaniko_core.rootfs.making import Making
+from kaniko_core.rootfs.tree import file_entry
 
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ROOT_MODE = 0o755
-_NODES = {
-    Kind.CHARACTER: stat.S_IFCHR,
-    Kind.BLOCK: stat.S_IFBLK,
-    Kind.FIFO: stat.S_IFIFO,
-}
-# overlayfs would take them for its own.
-_OVERLAY_XATTRS = (b"trusted.overlay.", b"user.overlay.")
 _HINTS = {
     EPERM: "owners and devices take root; so do files that are not this user's",
     EBUSY: "something is mounted there since the build began, or the kernel uses it",
 }
-_NOTHING = IgnoreRules()
+NOTHING = IgnoreRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +77,7 @@ def unpack(
     *,
     whiteouts: Whiteouts,
     below: Callable[[], Sequence[Path]] = tuple,
-    covered: IgnoreRules = _NOTHING,
+    covered: IgnoreRules = NOTHING,
     shadow: Path | None = None,
     chosen: Callable[[TarReader], Members] = _all,
 ) -> Unpacked:
@@ -112,6 +104,22 @@ def unpack(
         UnsafeEntry: a name could leave *directory*.
         DiskError: the disk refused, or this process may not do what the layer asks for.
     """
+    members = chosen(TarReader(tar))
+    return unpack_members(
+        members, directory, whiteouts=whiteouts, below=below, covered=covered, shadow=shadow
+    )
+
+
+def unpack_members(
+    members: Members,
+    directory: Path,
+    *,
+    whiteouts: Whiteouts,
+    below: Callable[[], Sequence[Path]],
+    covered: IgnoreRules,
+    shadow: Path | None,
+) -> Unpacked:
+    """Unpack *members*, wherever they come from, as :func:`unpack` does those of a tar."""
     with ExitStack() as stack:
         root = _opened(directory, stack)
         cover = None
@@ -125,7 +133,7 @@ def unpack(
         unpacker = _Unpacker(root, whiteouts, Beneath(below, whiteouts), cover)
         stack.callback(unpacker.close)
         try:
-            return unpacker.unpack(chosen(TarReader(tar)))
+            return unpacker.unpack(members)
         except OSError as error:
             doing = f"unpack /{readable(unpacker.current)} into"
             failure = disk_error(error, doing, directory)
@@ -166,14 +174,12 @@ class _Unpacker:
             self._hiding = Deletions(self._directories)
         else:
             self._hiding = Marks(self._directories, beneath)
-        # Owner of a new file, where it can be told: no directory gives it another group.
-        self._owner: tuple[int, int] | None = (os.geteuid(), os.getegid())
-        if cover is not None or os.fstat(root).st_mode & stat.S_ISGID or names_in(root):
-            self._owner = None
-        self._lost_xattrs: set[bytes] = set()
-        self._lost_devices: list[bytes] = []
-        # A user namespace cannot have any; a container in place has its own /dev.
-        self._may_lose_devices = whiteouts is Whiteouts.OVERLAY_USER or cover is not None
+        self._making = Making(
+            root,
+            fresh=cover is None,
+            # A user namespace cannot have any; a container in place has its own /dev.
+            may_lose_devices=whiteouts is Whiteouts.OVERLAY_USER or cover is not None,
+        )
         self.current = b""
 
     def close(self) -> None:
@@ -189,8 +195,8 @@ class _Unpacker:
         self._finish_directories()
         return Unpacked(
             count,
-            tuple(sorted(map(readable, self._lost_xattrs))),
-            tuple(map(readable, self._lost_devices)),
+            tuple(sorted(map(readable, self._making.lost_xattrs))),
+            tuple(map(readable, self._making.lost_devices)),
         )
 
     def _put(self, entry: Entry, reader: Members) -> None:
@@ -211,12 +217,13 @@ class _Unpacker:
             return
         source = self._link_source(entry) if kind is Kind.HARDLINK else None
         parent = self._directories.open(where)
-        real = parent.child(name)
+        # Most names lead through no links.
+        real = entry.name if parent.path == where else parent.child(name)
         itself = source is not None and source.path == real
         if parent.sheltering and kind is not Kind.DIRECTORY and not itself:
             parent = self._directories.room(parent, name)
         if kind is Kind.FILE:
-            self._file(parent, name, entry, lambda fd: reader.copy_to(fd, entry.size))
+            self._file(parent, name, entry, reader.copy_to)
         elif kind is Kind.DIRECTORY:
             self._directories.make(parent, name, entry)
         elif source is not None:
@@ -228,79 +235,21 @@ class _Unpacker:
             self._directories.made(real)
 
     def _file(
-        self, parent: Directory, name: bytes, entry: Entry, fill: Callable[[int], None]
+        self, parent: Directory, name: bytes, entry: Entry, fill: Callable[[int, int], None]
     ) -> None:
         try:
-            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent.fd)
+            self._making.file(parent.fd, name, entry, fill)
         except FileExistsError:
             parent = self._cleared(parent, name)
-            fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent.fd)
-        try:
-            if entry.size:
-                fill(fd)
-            self._set_metadata(fd, entry)
-        finally:
-            os.close(fd)
-
-    def _set_metadata(self, fd: int, entry: Entry) -> None:
-        """Give an open file or directory its owner, mode, attributes and time.
-
-        In this order: a new owner takes set-user-ID and capabilities away.
-        """
-        if self._owner != (entry.uid, entry.gid):
-            os.fchown(fd, entry.uid, entry.gid)
-        os.fchmod(fd, entry.mode)
-        for key, value in entry.xattrs.items():
-            self._set_xattr(lambda key, value: os.setxattr(fd, key, value), key, value)
-        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            self._making.file(parent.fd, name, entry, fill)
 
     def _node(self, parent: Directory, name: bytes, entry: Entry) -> None:
         """Make a symbolic link, device or FIFO."""
         try:
-            made = self._make_node(parent, name, entry)
+            self._making.node(parent.fd, name, entry)
         except FileExistsError:
             parent = self._cleared(parent, name)
-            made = self._make_node(parent, name, entry)
-        if not made:
-            return
-        at = parent.fd
-        os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
-        if entry.kind is not Kind.SYMLINK:
-            os.chmod(name, entry.mode, dir_fd=at)
-        path = b"/proc/self/fd/%d/%b" % (at, name)
-        for key, value in entry.xattrs.items():
-            self._set_xattr(
-                lambda key, value: os.setxattr(path, key, value, follow_symlinks=False), key, value
-            )
-        times = (entry.mtime_ns, entry.mtime_ns)
-        os.utime(name, ns=times, dir_fd=at, follow_symlinks=False)
-
-    def _make_node(self, parent: Directory, name: bytes, entry: Entry) -> bool:
-        if entry.kind is Kind.SYMLINK:
-            os.symlink(entry.link, name, dir_fd=parent.fd)
-            return True
-        try:
-            device = os.makedev(*entry.device)
-            os.mknod(name, 0o600 | _NODES[entry.kind], device, dir_fd=parent.fd)
-        except PermissionError as error:
-            if self._may_lose_devices:
-                self._lost_devices.append(entry.name)
-                return False
-            raise DiskError(
-                f"cannot make the device node /{readable(entry.name)}: {error.strerror}",
-                hint="this takes root with CAP_MKNOD, outside of a user namespace",
-            ) from error
-        return True
-
-    def _set_xattr(self, set_one: Callable[[bytes, bytes], None], key: bytes, value: bytes) -> None:
-        if key.startswith(_OVERLAY_XATTRS):
-            return
-        try:
-            set_one(key, value)
-        except OSError as error:
-            if error.errno not in XATTR_REFUSED:
-                raise
-            self._lost_xattrs.add(key)
+            self._making.node(parent.fd, name, entry)
 
     def _link(self, parent: Directory, name: bytes, source: _Source) -> None:
         """Make another name for the file *source*, or a copy if the shadow has one of the two."""
@@ -351,7 +300,7 @@ class _Unpacker:
         if entry is None:
             return
         if entry.kind is Kind.FILE:
-            self._file(parent, name, entry, lambda fd: _copy(found.host_path, fd, entry.size))
+            self._file(parent, name, entry, lambda fd, size: _copy(found.host_path, fd, size))
         else:
             self._node(parent, name, entry)
 
@@ -365,7 +314,7 @@ class _Unpacker:
     def _finish_directories(self) -> None:
         pending = self._directories.pending
         if self._whiteouts is not Whiteouts.APPLY and b"" not in pending:
-            self._set_metadata(
+            self._making.set_metadata(
                 self._root, Entry(b"", Kind.DIRECTORY, _ROOT_MODE, os.geteuid(), os.getegid())
             )
         # Children first: their parents may end up closed to us.
@@ -373,7 +322,7 @@ class _Unpacker:
             self.current = path
             directory = self._directories.exactly(path)
             if directory is not None:
-                self._set_metadata(directory.fd, pending[path])
+                self._making.set_metadata(directory.fd, pending[path])
 
 
 def _copy(host_path: bytes, fd: int, size: int) -> None:
@@ -384,4 +333,4 @@ def _copy(host_path: bytes, fd: int, size: int) -> None:
         os.close(source)
 
 
-__all__ = ["Unpacked", "Whiteouts", "unpack"]
+__all__ = ["NOTHING", "Members", "Unpacked", "Whiteouts", "unpack", "unpack_members"]

@@ -1,4 +1,4 @@
-"""No byte of a cached layer is used before all are known to be right."""
+"""Nothing is made of a cached layer that is damaged."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from kaniko_core.cache.checked import with_spare
 from kaniko_core.cache.images import ImageCache
-from kaniko_core.errors import KanikoError, RegistryError
-from kaniko_core.oci.image import Image
+from kaniko_core.errors import ContentError, KanikoError, RegistryError
+from kaniko_core.oci.image import Doubtful, Image, Layer
 from kaniko_core.options import CacheOptions
 from tests.samples import image, layer, noise
 
@@ -91,3 +91,29 @@ def test_without_a_spare_its_error_shows(cached: Image, entry: Path) -> None:
     told: list[KanikoError] = []
     with pytest.raises(RegistryError, match="no registry"):
         read(with_spare(cached, spare, told.append))
+
+
+def opened(layer: Layer | None) -> bytes:
+    assert layer is not None
+    with layer.open() as stream:
+        return stream.read()
+
+
+def test_who_can_start_anew_reads_a_layer_once(cached: Image, sample: Image) -> None:
+    checked = with_spare(cached, lambda: sample, pytest.fail).layers[1]
+    assert isinstance(checked, Doubtful)
+    assert opened(checked.unchecked()) == opened(sample.layers[1])
+    assert checked.unchecked() is cached.layers[1]
+    assert checked.mended() is None
+
+
+def test_what_is_damaged_is_mended(cached: Image, sample: Image, entry: Path) -> None:
+    flip(entry, 350_000)
+    told: list[KanikoError] = []
+    checked = with_spare(cached, lambda: sample, told.append).layers[1]
+    assert isinstance(checked, Doubtful)
+    with pytest.raises(ContentError):
+        opened(checked.unchecked())
+    assert opened(checked.mended()) == opened(sample.layers[1])
+    assert checked.unchecked() is sample.layers[1]
+    assert len(told) == 1

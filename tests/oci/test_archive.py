@@ -9,14 +9,16 @@ import struct
 import subprocess
 import tarfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kaniko_core.errors import ContentError, DiskError, UnsafeEntry
 from kaniko_core.oci.archive import CHUNK, Entry, Kind, read_entries, tar_stream
+from kaniko_core.oci.tarheader import checksum
 
 GNU_TAR = shutil.which("tar") or ""
 needs_tar = pytest.mark.skipif(not GNU_TAR, reason="GNU tar is not installed")
@@ -578,6 +580,21 @@ def test_a_wrong_checksum_is_noticed() -> None:
         data[position] ^= 0x04
         with pytest.raises(ContentError, match="damaged"):
             read(bytes(data))
+
+
+@given(st.binary(min_size=512, max_size=512))
+@example(b"\xff" * 512)  # more than Adler-32 can count at once
+@example(b"\x7f" * 512)
+@example(b"\x7f" * 511 + b"\x80")
+def test_checksums_are_sums(block: bytes) -> None:
+    assert checksum(block) == sum(block[:148]) + 8 * 0x20 + sum(block[156:])
+
+
+def test_more_owners_than_are_remembered() -> None:
+    count = 3000
+    data = tar(*(replace(file(b"%d" % n), uid=n, mode=n & 0o777) for n in range(count)))
+    owners = [(entry.uid, entry.mode) for entry, _ in read(data)]
+    assert owners == [(n, n & 0o777) for n in range(count)]
 
 
 def test_signed_checksums_of_old_tars_are_accepted() -> None:

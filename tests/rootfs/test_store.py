@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 from filelock import FileLock
 
-from kaniko_core.errors import ContentError, DiskError
+from kaniko_core.errors import ContentError, DigestMismatch, DiskError
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.layer import FileLayer, write_layer
@@ -156,6 +156,40 @@ def test_a_damaged_layer_leaves_nothing_and_can_be_fetched_again(
     assert not [name for name in kept if name.endswith(".tmp")]
     assert not [name for name in kept if name.startswith(chain_ids(_diff_ids(layers))[1].hex)]
     assert len(store.directories(layers)) == 4
+
+
+@dataclass
+class Cached(Counting):
+    """One whose cache says after the fact whether it was good."""
+
+    spare: FileLayer | None = None
+
+    def unchecked(self) -> FileLayer:
+        return self.layer
+
+    def mended(self) -> FileLayer | None:
+        return self.spare
+
+
+def test_nothing_is_kept_of_a_damaged_layer_that_is_mended(
+    layers: list[Counting], directory: Path, tmp_path: Path
+) -> None:
+    spare = layers[0].layer
+    bad = write_layer([_entry("bad"), _entry("a", Kind.FILE)], tmp_path / "bad", docker=False)
+    cached = Cached(replace(bad, diff_id=spare.diff_id), spare=spare)
+    [unpacked] = _store(directory).directories([cached])
+    assert sorted(path.name for path in unpacked.rglob("*")) == ["a", "gone", "one"]
+    assert cached.opened == 0
+
+
+def test_a_good_cached_layer_that_cannot_be_unpacked_is_read_once(
+    layers: list[Counting], directory: Path
+) -> None:
+    cached = Cached(replace(layers[0].layer, diff_id=layers[1].diff_id))
+    store = _store(directory)
+    with pytest.raises(DigestMismatch):
+        store.directories([cached])
+    assert not _names(store.directory)
 
 
 def test_an_error_stops_what_else_is_being_unpacked(

@@ -6,8 +6,11 @@ import io
 import os
 import shutil
 import stat
+import struct
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +129,69 @@ def test_the_umask_changes_nothing(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "out/d").stat().st_mode) == 0o777
     assert stat.S_IMODE((tmp_path / "out/d/f").stat().st_mode) == 0o666
     assert stat.S_IMODE((tmp_path / "out/a").stat().st_mode) == 0o755
+
+
+def test_a_default_acl_changes_no_mode(tmp_path: Path) -> None:
+    """What a directory hands down takes bits away, and no umask tells of it."""
+    out = tmp_path / "out"
+    out.mkdir()
+    # Version 2; user, group, mask and others may read. Source: linux/posix_acl_xattr.h.
+    entries = ((0x01, 4), (0x04, 4), (0x10, 4), (0x20, 4))
+    acl = struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", tag, bits, 0xFFFFFFFF) for tag, bits in entries
+    )
+    try:
+        os.setxattr(out, "system.posix_acl_default", acl)
+    except OSError:
+        pytest.skip("the file system has no ACLs")
+    put(out, file(b"f", b"x", 0o754), directory(b"d"), file(b"d/g", b"x", 0o640))
+    assert stat.S_IMODE((out / "f").stat().st_mode) == 0o754
+    assert stat.S_IMODE((out / "d/g").stat().st_mode) == 0o640
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"", b"d/", b"d/e/"]),
+            st.integers(0, 0o7777),
+            st.sampled_from([0, 1, 511, 512, 513, 70_000]),
+            st.integers(0, 1 << 33).map(lambda seconds: seconds * SECOND),
+        ),
+        max_size=6,
+    ),
+    st.sampled_from([0, 0o22, 0o27, 0o77]),
+)
+@settings(max_examples=20, deadline=None)
+def test_files_are_those_of_gnu_tar(files: list[tuple[bytes, int, int, int]], umask: int) -> None:
+    entries = [directory(b"d", 0o750), directory(b"d/e", 0o2711)]
+    for number, (where, mode, size, time) in enumerate(files):
+        made = file(where + b"%d" % number, os.urandom(size), mode)
+        entries.append(replace(made, mtime_ns=time))
+    with tempfile.TemporaryDirectory() as top:
+        ours, theirs = Path(top, "ours"), Path(top, "theirs")
+        theirs.mkdir()
+        old = os.umask(umask)
+        try:
+            put(ours, *entries)
+        finally:
+            os.umask(old)
+        data = b"".join(tar_stream(entries))
+        subprocess.run(
+            ["tar", "-xpf", "-", "--warning=no-timestamp", "-C", str(theirs)],
+            input=data,
+            check=True,
+        )
+        assert shown_files(ours) == shown_files(theirs)
+
+
+def shown_files(top: Path) -> dict[str, tuple[int, int, int, bytes]]:
+    found = {}
+    for path in top.rglob("*"):
+        status = path.stat()
+        # GNU tar gives directories their times too early where entries are in no good order.
+        time, content = (status.st_mtime_ns, path.read_bytes()) if path.is_file() else (0, b"")
+        found[str(path.relative_to(top))] = (status.st_mode, time, status.st_uid, content)
+    return found
 
 
 def test_directory_times_survive_what_is_put_into_them(tmp_path: Path) -> None:
