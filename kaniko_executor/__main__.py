@@ -1,14 +1,20 @@
 """``python -m kaniko_executor``, and what the installed ``kaniko-executor`` calls."""
 
+import gc
 import os
 import sys
 
 from kaniko_core.home import relocated
 
+# Objects that are made before garbage is looked for among them. By default that is done for each
+# 700, hundreds of times while modules are imported, which leaves none.
+_BEFORE_COLLECTING = 50_000
+
 
 def main() -> int:
     """Run kaniko-executor on the process's arguments and return its exit status."""
     relocated(sys.argv, os.environ)
+    gc.set_threshold(_BEFORE_COLLECTING)
     # Imported here, because a program that moves starts anew.
     from kaniko_core.cli import leave, run
     from kaniko_executor.cli import app

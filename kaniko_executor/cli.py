@@ -30,9 +30,6 @@ from kaniko_core.options import (
 from kaniko_core.progress import Progress, silent
 from kaniko_core.tracing import Trace
 from kaniko_executor.legacy import OtherOptions
-from kaniko_executor.login import login, logout
-from kaniko_executor.manifest import manifest
-from kaniko_executor.push import push
 
 if TYPE_CHECKING:
     from kaniko_core.builder.check import CheckReport
@@ -101,7 +98,7 @@ def _show(report: CheckReport, log: LogOptions) -> None:
 
 def application(build: Callable[..., None] = _build) -> typer.Typer:
     """Return the commands; *build* is what the root command calls with its options."""
-    app = new_program()
+    app = new_program(_add_others)
 
     @app.callback(invoke_without_command=True)
     @with_options(short=_SHORT)
@@ -142,12 +139,17 @@ def application(build: Callable[..., None] = _build) -> typer.Typer:
             with console(log, trace=Trace("build", kaniko_core.__version__)) as progress:
                 build(building, output, cache, registry, layers, image=image, progress=progress)
 
-    add_command(app, login)
-    add_command(app, logout)
-    add_command(app, push)
-    add_command(app, manifest)
-    add_common_commands(app, kaniko_core.__version__)
     return app
+
+
+def _add_others(program: typer.Typer) -> None:
+    from kaniko_executor.login import login, logout
+    from kaniko_executor.manifest import manifest
+    from kaniko_executor.push import push
+
+    for command in (login, logout, push, manifest):
+        add_command(program, command)
+    add_common_commands(program, kaniko_core.__version__)
 
 
 app = application()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
+from kaniko_core.lean import dataclass
 from kaniko_core.options import Flag
 
 

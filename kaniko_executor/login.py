@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ import typer
 from kaniko_core.cli import console, with_options
 from kaniko_core.console.words import printable
 from kaniko_core.errors import Unauthorized, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.options import Flag, LogOptions, RegistryOptions
 from kaniko_core.progress import Progress, Warned
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kaniko_core.cli import console, with_options
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import Reference
 from kaniko_core.options import Flag, LogOptions, OutputOptions, RegistryOptions
 from kaniko_core.values import key_value

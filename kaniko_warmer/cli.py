@@ -25,8 +25,6 @@ from kaniko_core.options import (
 )
 from kaniko_core.tracing import Trace
 
-app = new_program()
-
 _SHORT = {
     "image": "-i",
     "dockerfile": "-d",
@@ -37,6 +35,15 @@ _SHORT = {
 # A warmer pushes nothing.
 _OMITTED = frozenset({"insecure", "skip_tls_verify", "push_retry"})
 _SHORT_OF_ALL = {"cache_dir": "-c", "verbosity": "-v"}
+
+
+def _add_others(program: typer.Typer) -> None:
+    add_command(program, with_options(short=_SHORT_OF_ALL)(list_), "list")
+    add_command(program, with_options(short=_SHORT_OF_ALL)(prune))
+    add_common_commands(program, kaniko_core.__version__)
+
+
+app = new_program(_add_others)
 
 
 @app.callback(invoke_without_command=True)
@@ -63,7 +70,6 @@ def warm(
         raise KanikoError(f"{failed} of {len(warmed)} images could not be warmed")
 
 
-@with_options(short=_SHORT_OF_ALL)
 def list_(listing: ListOptions, cache: CacheOptions, log: LogOptions) -> None:
     """Show the images in the cache, and how much room everything in it takes."""
     from kaniko_core.cache.listing import list_cache
@@ -74,7 +80,6 @@ def list_(listing: ListOptions, cache: CacheOptions, log: LogOptions) -> None:
     typer.echo(found.json() if asked_for_json else printable(found.text()))
 
 
-@with_options(short=_SHORT_OF_ALL)
 def prune(pruning: PruneOptions, cache: CacheOptions, log: LogOptions) -> None:
     """Remove from the cache what is of no use, and what was not used for longest.
 
@@ -89,8 +94,3 @@ def prune(pruning: PruneOptions, cache: CacheOptions, log: LogOptions) -> None:
     if pruned.failed:
         total = pruned.failed + len(pruned.removed)
         raise KanikoError(f"{pruned.failed} of {total} things could not be removed")
-
-
-add_command(app, list_, "list")
-add_command(app, prune)
-add_common_commands(app, kaniko_core.__version__)

@@ -2,7 +2,7 @@
 
 What ``kaniko-executor completion bash`` prints is a function of the shell, which at each Tab
 starts the program anew, with what was typed so far in its environment. :func:`answer` answers it,
-before anything else is done.
+before anything else is done, where one :func:`is_asked`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,17 @@ def variable(name: str) -> str:
     return f"_{name}_COMPLETE".replace("-", "_").upper()
 
 
-def answer(command: Any, name: str, environ: Mapping[str, str]) -> int | None:
-    """Print the completions that a shell asks for, and return the exit status; None if none does.
+def is_asked(name: str, environ: Mapping[str, str]) -> bool:
+    """Whether a shell asks the program *name* for completions."""
+    return bool(environ.get(variable(name)))
+
+
+def answer(command: Any, name: str, environ: Mapping[str, str]) -> int:
+    """Print the completions that a shell asks for, and return the exit status.
 
     *command* is of no other use afterwards.
     """
-    instruction = environ.get(variable(name))
-    if not instruction:
-        return None
+    instruction = environ[variable(name)]
     machinery = _machinery()
     machinery.completion_init()
     os.environ.update(without_equals(environ))

@@ -18,7 +18,7 @@ from typing import Any
 
 import typer
 
-from kaniko_core.cli.option import OptionGroup, read_boolean
+from kaniko_core.cli.option import SWITCH, OptionGroup, read_boolean
 from kaniko_core.errors import UsageError
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -106,6 +106,23 @@ def _expanded(
 def groups_of(command: Any) -> tuple[OptionGroup, ...]:
     """Return the groups of options that *command*, one of typer's, was given by with_options."""
     return getattr(command.callback, _GROUPS, ())
+
+
+def spellings_of(command: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the spellings of switches, and of flags with a value, each with its long one.
+
+    Those of subcommands are among them: none of theirs means something else elsewhere.
+    """
+    switches: dict[str, str] = {}
+    valued: dict[str, str] = {}
+    commands = (command, *getattr(command, "commands", {}).values())
+    for parameter in (item for each in commands for item in each.params):
+        # A flag of typer's own kind, such as --help, has no value and no Go form.
+        if parameter.param_type_name == "option" and not parameter.is_flag:
+            kind = switches if parameter.metavar == SWITCH else valued
+            long = next(spelling for spelling in parameter.opts if spelling.startswith("--"))
+            kind.update(dict.fromkeys(parameter.opts, long))
+    return switches, valued
 
 
 def go_booleans(

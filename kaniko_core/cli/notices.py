@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
 from kaniko_core import options
@@ -11,6 +11,7 @@ from kaniko_core.cli.flags import groups_of
 from kaniko_core.cli.option import Option, OptionGroup
 from kaniko_core.cli.pages import OLD_NAMES
 from kaniko_core.cli.variables import PREFIX, features, strangers
+from kaniko_core.lean import dataclass
 from kaniko_core.progress import Noted, Warned
 
 _HELP = frozenset({"-h", "--help"})
@@ -25,12 +26,14 @@ class Called:
         command: of the program, by typer.
         words: as :func:`~kaniko_core.cli.go_booleans` rewrote them.
         environ: the variables.
+        everything: returns the program with all of its commands.
     """
 
     program: str
     command: Any
     words: Sequence[str]
     environ: Mapping[str, str]
+    everything: Callable[[], Any]
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -69,8 +72,10 @@ def _of_variables(called: Called, *, details: bool) -> Iterator[Noted | Warned]:
     if found := features(called.environ):
         verb = "change" if len(found) > 1 else "changes"
         yield Noted(f"{', '.join(found)} {verb} nothing: here, features have no switches")
-    ours = [name for name in called.environ if name.startswith(PREFIX)]
-    for name, like in strangers(ours, _known(called.command) if ours else ()):
+    mine = {name for item in called.options for name in item.variables}
+    # Most are of this command. What all others have takes longer to find out.
+    rest = [name for name in called.environ if name.startswith(PREFIX) and name not in mine]
+    for name, like in strangers(rest, _known(called.everything()) if rest else ()):
         if like is not None:
             yield Warned(f"{name} is no variable of {called.program}", hint=f"did you mean {like}?")
         elif details:

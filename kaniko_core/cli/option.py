@@ -11,7 +11,7 @@ import os
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from enum import Enum
 from itertools import chain
@@ -23,6 +23,7 @@ import typer
 
 from kaniko_core.cli.variables import Rank, is_special, lines, variable_of
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.options import Flag
 from kaniko_core.values import Secret, SshAgent, boolean, build_arg, secret, ssh_agent
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import os
 import select
 import shutil
@@ -12,16 +13,17 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TextIO
 
 import typer
 import typer.main
 
 from kaniko_core.cli import completion
-from kaniko_core.cli.flags import go_booleans
+from kaniko_core.cli.flags import go_booleans, spellings_of
 from kaniko_core.cli.notices import Called, notices
-from kaniko_core.cli.option import SWITCH
 from kaniko_core.cli.pages import WIDEST
+from kaniko_core.cli.program import command_for
 from kaniko_core.cli.variables import variable_of
 from kaniko_core.console import (
     Failure,
@@ -66,12 +68,14 @@ def run(app: typer.Typer, argv: Sequence[str], *, name: str) -> int:
         argv: without the program's name.
         name: the program's, such as ``kaniko-executor``.
     """
-    command = typer.main.get_command(app)
+    asked = completion.is_asked(name, os.environ)
+    command = typer.main.get_command(app) if asked else command_for(app, argv)
     try:
         with _ended_by(signal.SIGTERM, signal.SIGHUP):
-            status = completion.answer(command, name, os.environ)
-            if status is None:
-                status = _invoke(command, argv, name)
+            if asked:
+                status = completion.answer(command, name, os.environ)
+            else:
+                status = _invoke(app, command, argv, name)
             _flush(sys.stdout)
             return status
     except (Exception, KeyboardInterrupt) as error:
@@ -81,17 +85,20 @@ def run(app: typer.Typer, argv: Sequence[str], *, name: str) -> int:
 
 
 def leave(status: int) -> int:
-    """End the process with *status* at once if threads of a library could be in the way.
+    """Return the exit *status*, or end the process with it at once.
 
-    Those of obstore want the interpreter for an instant even after the last answer. Who wants it
-    while it is taken down is ended by it, which Rust takes for a crash: it aborts the process.
-    Otherwise the status is returned.
+    That is for threads of a library that could be in the way. Those of obstore want the
+    interpreter for an instant even after the last answer. Who wants it while it is taken down is
+    ended by it, which Rust takes for a crash: it aborts the process.
     """
     if _NATIVE in sys.modules:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 _flush(stream)
         os._exit(status)
+    # On its way out the interpreter looks for cycles in all that is left, again and again: after a
+    # build with many files, for a tenth of a second that nobody has anything of.
+    gc.freeze()
     return status
 
 
@@ -126,10 +133,11 @@ def _terminal(stream: TextIO | None) -> Terminal:
     return Terminal(color=live and not os.environ.get("NO_COLOR"), live=live)
 
 
-def _invoke(command: Any, argv: Sequence[str], name: str) -> int:
+def _invoke(app: typer.Typer, command: Any, argv: Sequence[str], name: str) -> int:
     """Run the command that *argv* asks for; raise KanikoError for what typer complains about."""
-    words = go_booleans(argv, *_spellings(command))
-    _tell(Called(name, command, words, os.environ), argv)
+    words = go_booleans(argv, *spellings_of(command))
+    everything = partial(typer.main.get_command, app)
+    _tell(Called(name, command, words, os.environ, everything), argv)
     columns = min(shutil.get_terminal_size().columns, WIDEST)
     width = max(columns - 2, _NARROWEST)
     try:
@@ -150,23 +158,6 @@ def _tell(called: Called, argv: Sequence[str]) -> None:
         with console(options) as progress:
             for notice in told:
                 progress(notice)
-
-
-def _spellings(command: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the spellings of switches, and of flags with a value, each with its long one.
-
-    Those of subcommands are among them: none of theirs means something else elsewhere.
-    """
-    switches: dict[str, str] = {}
-    valued: dict[str, str] = {}
-    commands = (command, *getattr(command, "commands", {}).values())
-    for parameter in (item for each in commands for item in each.params):
-        # A flag of typer's own kind, such as --help, has no value and no Go form.
-        if parameter.param_type_name == "option" and not parameter.is_flag:
-            kind = switches if parameter.metavar == SWITCH else valued
-            long = next(spelling for spelling in parameter.opts if spelling.startswith("--"))
-            kind.update(dict.fromkeys(parameter.opts, long))
-    return switches, valued
 
 
 def _explained(error: Any, name: str) -> UsageError:
@@ -245,7 +236,7 @@ def _described(error: BaseException, *, details: bool) -> tuple[Failure, int]:
 
 def _log_options(command: Any, argv: Sequence[str]) -> LogOptions:
     """Return what *argv*, or the environment, says of logs, however wrong the rest of it is."""
-    switches, valued = _spellings(command)
+    switches, valued = spellings_of(command)
     try:
         words = go_booleans(argv, switches, valued)
     except UsageError:
