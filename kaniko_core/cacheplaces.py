@@ -12,10 +12,10 @@ references it returns, and below ``options``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import Reference
 from kaniko_core.values import csv_fields
 

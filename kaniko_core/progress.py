@@ -6,9 +6,10 @@ threads at once, so a Progress must be safe to call from any of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
+
+from kaniko_core.lean import dataclass
 
 
 @dataclass(frozen=True, slots=True)

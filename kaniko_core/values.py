@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from enum import Enum
-from fractions import Fraction
 from pathlib import Path
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 
 # What strconv.ParseBool of Go reads.
 _BOOLEANS = {
@@ -96,6 +96,8 @@ def size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{text!r} is not a size", hint="a size looks like 500MB or 20GiB")
+    from fractions import Fraction
+
     power = " kmgtp".index((match[2] or " ").lower())
     return int(Fraction(match[1]) * (1024 if match[3] else 1000) ** power)
 

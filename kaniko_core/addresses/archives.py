@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from urllib.parse import quote
 
 from kaniko_core.addresses.url import is_http_address, parse_url, shown
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 
 _TAR = "tar://"
 _STDIN = "stdin"
@@ -113,6 +114,11 @@ class WebFile:
 
 RemoteFile = BucketObject | WebFile
 ArchiveAddress = TarFile | RemoteFile
+
+
+def public_name(address: ArchiveAddress) -> str:
+    """Return where something is from, for others; nothing where it is from this machine."""
+    return "" if isinstance(address, TarFile) else address.name
 
 
 def parse_archive(text: str) -> ArchiveAddress | None:

@@ -6,10 +6,10 @@ Source: Go kaniko, ``--git``: "branch to clone if build context is a git reposit
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.values import boolean, csv_fields
 
 _FORM = (

@@ -17,10 +17,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kaniko_core.addresses.url import Url, parse_url, query_fields
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.values import boolean
 
 _PROTOCOL = re.compile(r"([A-Za-z0-9]+)://")

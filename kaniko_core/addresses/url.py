@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from ipaddress import AddressValueError, IPv6Address
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _WITH_HOST = re.compile(rf"{_SCHEME.pattern}//")

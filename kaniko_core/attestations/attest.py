@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,7 @@ from kaniko_core.attestations.statement import Statement
 from kaniko_core.attestations.storage import attach
 from kaniko_core.attestations.wanted import Provenance
 from kaniko_core.errors import disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.image import Image, with_oci_types
 from kaniko_core.oci.index import ImageIndex, Listed
 from kaniko_core.oci.reference import Reference

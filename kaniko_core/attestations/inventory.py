@@ -11,7 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,6 +24,7 @@ from kaniko_core.attestations.package import Distribution, Installed, Package
 from kaniko_core.attestations.python import read_metadata
 from kaniko_core.attestations.rpm import packages_of
 from kaniko_core.errors import ContentError, disk_errors, reason_of
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.archive import read_entries
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.entry import Entry, Kind

@@ -6,13 +6,14 @@ Source: BuildKit, docs/attestations/slsa-definitions.md, "resolvedDependencies".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 from kaniko_core.addresses.git import GitReference, parse_git_reference
 from kaniko_core.addresses.url import is_http_address, parse_url
 from kaniko_core.attestations.purl import digest_set, image_url, package_url
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference

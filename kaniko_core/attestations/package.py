@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kaniko_core.attestations.purl import package_url
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 
 # Whose packages belong to a distribution, and which one where no os-release says it.

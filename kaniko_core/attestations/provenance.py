@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from kaniko_core.addresses.url import is_http_address
 from kaniko_core.attestations.materials import Dependency, published
 from kaniko_core.attestations.statement import Statement, state
 from kaniko_core.attestations.wanted import Mode, Provenance, SlsaVersion
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference

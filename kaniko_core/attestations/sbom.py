@@ -11,7 +11,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from kaniko_core.attestations.licenses import NO_ASSERTION, Licenses
 from kaniko_core.attestations.package import Distribution, Installed
 from kaniko_core.attestations.purl import image_url
 from kaniko_core.attestations.statement import Statement, state
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.reference import Reference
 from kaniko_core.oci.spec import dump

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kaniko_core.attestations.purl import digest_set, image_url
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.reference import Reference
 

@@ -6,11 +6,11 @@ Source: BuildKit, docs/attestations/slsa-provenance.md, "Parameters".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.values import boolean, csv_fields
 
 _Choice = TypeVar("_Choice", bound=Enum)

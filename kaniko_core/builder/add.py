@@ -11,13 +11,14 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from kaniko_core.builder.destination import Defaults, Destination, printable
 from kaniko_core.errors import ContentError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.archive import read_entries
 from kaniko_core.oci.compression import decompressed
 from kaniko_core.oci.entry import Entry, Kind

@@ -14,11 +14,12 @@ import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from select import POLLIN, poll
 
 from kaniko_core.errors import UsageError, disk_errors, reason_of
+from kaniko_core.lean import dataclass
 from kaniko_core.sandbox.agent import start_agent
 from kaniko_core.values import SshAgent
 

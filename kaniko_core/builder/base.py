@@ -7,9 +7,10 @@ and where the registry cannot be reached the tag means what it meant when it was
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from kaniko_core.builder.layouts import layout_image
@@ -17,11 +18,15 @@ from kaniko_core.builder.plan import ImageBase, LayoutBase
 from kaniko_core.cache.checked import with_spare
 from kaniko_core.cache.images import Freshness, ImageCache, Lookup
 from kaniko_core.errors import ContentError, DiskError, KanikoError, RegistryError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image
 from kaniko_core.progress import Noted, Progress, Warned
 from kaniko_core.registry.client import Registry
 from kaniko_core.registry.failures import no_image
+
+# Images that are asked for before anybody needs them.
+_AHEAD = 8
 
 
 class BaseImages:
@@ -49,9 +54,26 @@ class BaseImages:
         self._lookup = (
             None if cache is None else _CachedImages(registry, cache, progress, now, hold)
         )
-        self._found: dict[ImageBase | LayoutBase, Image] = {}
+        self._found: dict[ImageBase | LayoutBase, Image | KanikoError] = {}
         self._guard = threading.Lock()
         self._locks: dict[ImageBase | LayoutBase, threading.Lock] = {}
+
+    @contextmanager
+    def asked(self, wanted: Iterable[ImageBase | LayoutBase]) -> Iterator[None]:
+        """Begin to find the images of registries among *wanted*, and go on meanwhile.
+
+        What goes wrong is told to nobody but whoever asks for the image.
+        """
+        with ThreadPoolExecutor(_AHEAD, thread_name_prefix="base") as pool:
+            asked = [pool.submit(self.find, i) for i in wanted if isinstance(i, ImageBase)]
+            try:
+                yield
+                wait(asked)
+            except BaseException:
+                # Whatever it is, nobody wants to wait for what a registry has to say any more.
+                self.cancel()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def find(self, wanted: ImageBase | LayoutBase) -> Image:
         """Return the image, its layers not yet fetched.
@@ -65,13 +87,23 @@ class BaseImages:
         with self._guard:
             lock = self._locks.setdefault(wanted, threading.Lock())
         with lock:
-            if wanted not in self._found:
-                self._found[wanted] = self._find(wanted)
-            return self._found[wanted]
+            found = self._found.get(wanted)
+            if found is None:
+                found = self._found[wanted] = self._tried(wanted)
+            if isinstance(found, KanikoError):
+                raise found
+            return found
 
     def cancel(self) -> None:
         """End what other threads are asking registries, now."""
         self._registry.cancel()
+
+    def _tried(self, wanted: ImageBase | LayoutBase) -> Image | KanikoError:
+        """Return the image, or why there is none: who asked before may not have heard of it."""
+        try:
+            return self._find(wanted)
+        except KanikoError as error:
+            return error
 
     def _find(self, wanted: ImageBase | LayoutBase) -> Image:
         if isinstance(wanted, LayoutBase):

@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,9 +23,8 @@ from kaniko_core.builder.trees import Tree, Trees
 from kaniko_core.builder.workspace import Workspace, discard
 from kaniko_core.errors import KanikoError, SandboxError, disk_errors
 from kaniko_core.oci.entry import Entry, Kind
-from kaniko_core.oci.layer import open_entries
 from kaniko_core.rootfs.beneath import Whiteouts
-from kaniko_core.rootfs.unpack import unpack
+from kaniko_core.rootfs.filling import unpack_entries
 from kaniko_core.sandbox.runner import BindMount
 
 _ROOT_MODE = 0o755  # of a context, whatever it has on the host
@@ -110,7 +109,12 @@ class Binds:
         directory = self._workspace.fresh("binds")
         with disk_errors("copy files for a command to", directory):
             directory.mkdir()
-            copy_files(copied_entries(origin, match), directory, self._trees.whiteouts)
+            copy_files(
+                copied_entries(origin, match),
+                directory,
+                self._trees.whiteouts,
+                self._workspace.check,
+            )
             if not match.is_directory:
                 return directory / os.fsdecode(_base(match))
             directory.chmod(_mode(match))
@@ -130,10 +134,11 @@ def copied_entries(origin: CopySource, match: Match) -> list[Entry]:
     return destination.entries()
 
 
-def copy_files(entries: Sequence[Entry], directory: Path, whiteouts: Whiteouts) -> None:
-    """Put the files of *entries* into the empty *directory*."""
-    with open_entries(entries) as tar:
-        unpack(tar, directory, whiteouts=whiteouts)
+def copy_files(
+    entries: Sequence[Entry], directory: Path, whiteouts: Whiteouts, check: Callable[[], None]
+) -> None:
+    """Put the files of *entries* into the empty *directory*, for as long as *check* lets us."""
+    unpack_entries(entries, directory, whiteouts=whiteouts, check=check)
 
 
 def fingerprint(entries: Sequence[Entry]) -> str:

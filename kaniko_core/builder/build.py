@@ -12,11 +12,18 @@ from pathlib import Path
 
 from kaniko_core.builder.agents import open_agents
 from kaniko_core.builder.base import BaseImages
-from kaniko_core.builder.cached.known import CacheDirectory, known_of, open_layers, reuse_of
+from kaniko_core.builder.cached.known import (
+    CacheDirectory,
+    is_cached,
+    known_of,
+    open_layers,
+    reuse_of,
+)
 from kaniko_core.builder.check import announce_checks
-from kaniko_core.builder.isolation import protected_paths, put_back
+from kaniko_core.builder.isolation import begin_isolation, protected_paths, put_back
 from kaniko_core.builder.jobs import Job, finish
 from kaniko_core.builder.output import BuildResult, open_delivery
+from kaniko_core.builder.plan import Plan
 from kaniko_core.builder.products import check_products
 from kaniko_core.builder.project import Project, labelled, open_project, remote_sources
 from kaniko_core.builder.run import refuse_forbidden
@@ -68,14 +75,16 @@ def build(
         project = open_project(build, remote, reproducible=image.reproducible)
         image = labelled(image, build, project)
         _note(project, build, progress)
-        for one in project.each(build.platforms):
-            refuse_forbidden(one.plan(), build.allow)
+        plans = _allowed(project, build)
+        if not is_cached(build, layers):
+            begin_isolation(build, plans, workspace)
         spool = workspace.directory
         pull = stack.enter_context(Registry(registry, progress=progress, spool=spool))
         push = stack.enter_context(Registry(registry, push=True, progress=progress))
-        delivery = stack.enter_context(open_delivery(output, push, progress, build.targets))
         on_disk = ImageCache(cache) if build.cache else None
         images = BaseImages(pull, on_disk, progress, hold=workspace.hold)
+        with images.asked(frozenset().union(*(plan.bases for plan in plans))):
+            delivery = stack.enter_context(open_delivery(output, push, progress, build.targets))
         begin = partial(
             Work,
             workspace=workspace,
@@ -98,6 +107,14 @@ def build(
             for known in knowns
         ]
         return finish(jobs, output, started)
+
+
+def _allowed(project: Project, build: BuildOptions) -> list[Plan]:
+    """Return the plan for each platform, as far as nobody was asked yet; none is refused."""
+    plans = [one.plan() for one in project.each(build.platforms)]
+    for plan in plans:
+        refuse_forbidden(plan, build.allow)
+    return plans
 
 
 def shared_directory(build: BuildOptions, cache: CacheOptions) -> Path | None:

@@ -28,11 +28,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from kaniko_core.dockerfile.mounts import Sharing
 from kaniko_core.errors import KanikoError, disk_errors, reason_of
+from kaniko_core.lean import dataclass
 from kaniko_core.progress import Noted, Progress
 
 _CLOSED = 0o700

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from kaniko_core.builder.base import BaseImages
 from kaniko_core.builder.plan import ImageBase, LayoutBase, Plan, StageBase
@@ -32,6 +31,7 @@ from kaniko_core.dockerfile.checks.walk import ANY_FILE
 from kaniko_core.dockerfile.stages import Check, Stage
 from kaniko_core.dockerfile.wildcards import has_wildcard
 from kaniko_core.errors import DockerfileError, KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import ImageConfig
 from kaniko_core.options import BuildOptions, CacheOptions, RegistryOptions

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar, assert_never, cast
 
@@ -48,6 +48,7 @@ from kaniko_core.errors import (
     KanikoError,
     UsageError,
 )
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import SECOND
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import History, ImageConfig, RuntimeConfig

@@ -13,7 +13,7 @@ import io
 import os
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import assert_never
@@ -44,6 +44,7 @@ from kaniko_core.builder.target import Target
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.dockerfile.instructions import Add, Copy
 from kaniko_core.errors import ContentError, KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import SECOND, Entry, Kind
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.rootfs.users import Accounts

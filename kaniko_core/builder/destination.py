@@ -13,9 +13,10 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kaniko_core.errors import ContentError, KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import WHITEOUT_PREFIX, Entry, Kind
 from kaniko_core.rootfs.tree import Rootfs, kind_of
 
@@ -188,24 +189,25 @@ class Destination:
             same_file: equal for all entries that are hard links of one file.
         """
         name = entry.name
-        if name.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
+        if WHITEOUT_PREFIX in name and name.rpartition(b"/")[2].startswith(WHITEOUT_PREFIX):
             raise ContentError(
                 f"/{printable(name)} cannot be stored in an image layer: names that begin with "
                 ".wh. mean a deletion there",
                 hint="leave the file out, for example with .dockerignore",
             )
         previous = self._entries.get(name)
-        if entry.kind is Kind.DIRECTORY:
+        kind = entry.kind
+        if kind is Kind.DIRECTORY:
             if name not in self._new and self.kind(name) is not Kind.DIRECTORY:
                 self._new.add(name)
         elif previous is not None and previous.kind is Kind.DIRECTORY:
             self._forget_below(name)
-        if entry.kind is Kind.SYMLINK or (previous and previous.kind is Kind.SYMLINK):
+        if kind is Kind.SYMLINK or (previous is not None and previous.kind is Kind.SYMLINK):
             self._resolved.clear()
-        if same_file is None:
-            self._same_file.pop(name, None)
-        else:
+        if same_file is not None:
             self._same_file[name] = same_file
+        elif self._same_file:
+            self._same_file.pop(name, None)
         self._entries[name] = entry
 
     def _forget_below(self, name: bytes) -> None:

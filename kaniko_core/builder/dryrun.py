@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from kaniko_core.builder.base import BaseImages
@@ -35,6 +35,7 @@ from kaniko_core.cache.images import Freshness, ImageCache
 from kaniko_core.context.named import ArchiveContext, GitContext, LocalContext
 from kaniko_core.dockerfile.instructions import Add, Copy, Run, Source, Workdir
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.options import (
     BuildOptions,

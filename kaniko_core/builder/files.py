@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from errno import EACCES
 
 from kaniko_core.builder.destination import DESCRIPTIONS, Destination, printable
@@ -16,6 +16,7 @@ from kaniko_core.builder.source import CopySource, Match, reading, unreadable
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.dockerfile.modes import apply_mode
 from kaniko_core.errors import KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.rootfs.tree import file_entry
 
@@ -100,31 +101,47 @@ class FileCopier:
         waiting = [(top, self._children(top))]
         # Not recursive: trees can be deeper than Python's stack.
         while waiting:
-            into, children = waiting[-1]
-            child = next(children, None)
-            if child is None:
+            directory = self._put_up_to_directory(*waiting[-1])
+            if directory is None:
                 waiting.pop()
-                continue
-            directory = self._child(into, child)
-            if directory is not None:
+            else:
                 waiting.append((directory, self._children(directory)))
 
     def _children(self, directory: _Directory) -> Iterator[os.DirEntry[bytes]]:
         with reading(self.origin, directory.source):
             return iter(sorted(self.origin.root.scan(directory.source), key=_name))
 
+    def _put_up_to_directory(
+        self, into: _Directory, children: Iterator[os.DirEntry[bytes]]
+    ) -> _Directory | None:
+        """Put *children* until one of them is to be looked into: return it, or None at the end."""
+        selective = self._selective
+        start = into.name + b"/" if into.name else b""
+        for child in children:
+            if selective or child.is_dir(follow_symlinks=False):
+                directory = self._child(into, child)
+                if directory is not None:
+                    return directory
+                continue
+            # Nothing is left out, so that all directories on the way have been put.
+            try:
+                self._file(child.path, child.stat(follow_symlinks=False), start + child.name)
+            except OSError as error:
+                raise unreadable(self.origin, _below(into.source, child.name), error) from error
+        return None
+
     def _child(self, into: _Directory, child: os.DirEntry[bytes]) -> _Directory | None:
         """Put *child*, or return it where it is a directory to look into."""
         base = child.name
-        source = into.source + b"/" + base if into.source else base
-        relative = into.relative + b"/" + base if into.relative else base
+        source = _below(into.source, base)
+        relative = _below(into.relative, base)
         is_directory = child.is_dir(follow_symlinks=False)
         left_out = self._left_out(source, relative) if self._selective else ()
         if left_out and not (
             is_directory and all(patterns.may_include_below(path) for patterns, path in left_out)
         ):
             return None
-        name = into.name + b"/" + base if into.name else base
+        name = _below(into.name, base)
         try:
             status = child.stat(follow_symlinks=False)
             if not is_directory:
@@ -196,6 +213,10 @@ class FileCopier:
         if entry.xattrs and not self.origin.keep_owners:
             # Access control lists name users of the machine that the context comes from.
             entry.xattrs = {k: v for k, v in entry.xattrs.items() if not k.startswith(_ACLS)}
+
+
+def _below(directory: bytes, name: bytes) -> bytes:
+    return directory + b"/" + name if directory else name
 
 
 def _name(entry: os.DirEntry[bytes]) -> bytes:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from kaniko_core.builder.swap import swapped_in
 from kaniko_core.builder.trees import Output, Pack, Tree
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.errors import SandboxError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
 from kaniko_core.oci.layer import FileLayer
@@ -237,7 +238,8 @@ class InPlaceTrees:
         directory = self._workspace.fresh("shown")
         with disk_errors("copy files for a command to", directory):
             directory.mkdir()
-            copy_files(copied_entries(source, source.named(path)), directory, self.whiteouts)
+            entries = copied_entries(source, source.named(path))
+            copy_files(entries, directory, self.whiteouts, self._workspace.check)
         return directory
 
     def packing(self, pack: Pack, entries: Callable[[], Iterable[Entry]]) -> Future[FileLayer]:

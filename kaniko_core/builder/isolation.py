@@ -6,12 +6,12 @@ import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kaniko_core.builder.configure import located
 from kaniko_core.builder.container import found_container, missing_capabilities
 from kaniko_core.builder.overlays import OverlayTrees
 from kaniko_core.builder.plan import Plan
-from kaniko_core.builder.premises import Housekeeping, Premises, place_for, was_lent
 from kaniko_core.builder.trees import Trees
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.context.named import LayoutContext, LocalContext, parse_named
@@ -30,8 +30,21 @@ from kaniko_core.registry.auth import config_files
 from kaniko_core.rootfs.ignore import IgnoreRules, mount_points
 from kaniko_core.rootfs.tree import MOST_LINKS
 
+if TYPE_CHECKING:
+    from kaniko_core.builder.premises import Housekeeping, Premises
+
 _ROOT = Path("/")
 _SANDBOX_HINT = "use --isolation=sandbox, which touches nothing outside of its own directory"
+
+
+def begin_isolation(build: BuildOptions, plans: Iterable[Plan], workspace: Workspace) -> None:
+    """Begin to find out whether there can be a sandbox, if *plans* are sure to need one.
+
+    It is another process that starts, while this one has registries to ask.
+    """
+    in_place = build.isolation is Isolation.IN_PLACE or build.materialize
+    if not in_place and any(plan.needs_root for plan in plans):
+        workspace.begin_sandbox()
 
 
 @contextmanager
@@ -88,6 +101,7 @@ def _in_place(
 ) -> Trees:
     # Not at the top: most builds need none of it.
     from kaniko_core.builder.inplace import InPlaceTrees
+    from kaniko_core.builder.premises import Housekeeping
 
     if plan.runs_commands or build.materialize:
         _refuse(build, workspace, None)
@@ -112,6 +126,8 @@ def _premises(
     workspace: Workspace, housekeeping: Housekeeping, protected: Collection[Path] = ()
 ) -> Premises:
     """Return the root of this container, not entered yet."""
+    from kaniko_core.builder.premises import Premises, place_for
+
     base = workspace.directory.parent
     carried = home()
     # Where nothing is carried, the root is never entered: no later build has to find the place.
@@ -129,6 +145,8 @@ def put_back(workspace: Workspace) -> None:
     """
     if home() is None:
         return
+    from kaniko_core.builder.premises import Housekeeping
+
     premises = _premises(workspace, Housekeeping())
     try:
         premises.recover()
@@ -147,6 +165,8 @@ def _refuse(build: BuildOptions, workspace: Workspace, cause: SandboxError | Non
     Raises:
         SandboxError: *cause*, where only a sandbox could have done.
     """
+    from kaniko_core.builder.premises import place_for, was_lent
+
     # A build that was killed has left an image in the root, which does not look like anything.
     wiped_already = was_lent(place_for(workspace.directory.parent, _ROOT))
     if found_container() is None and not build.force and not wiped_already:

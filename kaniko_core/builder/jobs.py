@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from kaniko_core.builder.cached.reuse import Reuse, Reused
@@ -14,6 +13,7 @@ from kaniko_core.builder.products import Making
 from kaniko_core.builder.work import Work
 from kaniko_core.dockerfile.instructions import Run
 from kaniko_core.errors import SandboxError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.platform import Platform
 from kaniko_core.options import OutputOptions
 from kaniko_core.progress import Noted
@@ -96,6 +96,7 @@ def finish(jobs: Sequence[Job], output: OutputOptions, started: datetime) -> Bui
                 if len(jobs) > 1:
                     work.progress(Noted(f"building for {job.platform}"))
                 made.append(job.work.images(job.chosen()))
+            work.workspace.rest()
             result = work.delivery.deliver(making.products(made), work.known.project.origin)
             making.export([images[0] for images in made])
             return result

@@ -6,7 +6,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from kaniko_core.builder.agents import Agents
@@ -25,6 +25,7 @@ from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.mounts import Mount, MountKind, Sharing
 from kaniko_core.dockerfile.paths import refuse_zero_bytes
 from kaniko_core.errors import KanikoError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.sandbox import runner
 from kaniko_core.sandbox.runner import BindMount, FileMount, TmpfsMount
 
@@ -186,10 +187,11 @@ class _Preparation:
         origin = self.find(mount.from_)
         source = origin.source if isinstance(origin, NamedTree) else origin
         entries = copied_entries(source, directory_named(source, mount.source))
+        whiteouts, check = self.given.trees.whiteouts, self.given.workspace.check
         return replace(
             wanted,
             key=(*wanted.key, fingerprint(entries)),
-            fill=lambda directory: copy_files(entries, directory, self.given.trees.whiteouts),
+            fill=lambda directory: copy_files(entries, directory, whiteouts, check),
         )
 
     def _secret(self, mount: Mount) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 
 from kaniko_core.builder.base import BaseImages
@@ -27,6 +27,7 @@ from kaniko_core.builder.spool import spooled
 from kaniko_core.builder.trees import Tree, Trees
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import Add, Copy
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.layer import FileLayer
 from kaniko_core.oci.reference import SCRATCH, Repository

@@ -6,24 +6,26 @@ image never writes them to disk unpacked.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import field, replace
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import BinaryIO
 
 from kaniko_core.builder.changes import squashed
 from kaniko_core.builder.trees import Output, Pack, Tree
 from kaniko_core.builder.workspace import Workspace, discard
 from kaniko_core.errors import disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Image, Layer
-from kaniko_core.oci.layer import FileLayer, open_entries, open_tar
+from kaniko_core.oci.layer import FileLayer, open_tar
 from kaniko_core.rootfs.beneath import Whiteouts
+from kaniko_core.rootfs.filling import unpack_entries
 from kaniko_core.rootfs.overlay import upper_entries
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.rootfs.unpack import unpack
@@ -130,8 +132,13 @@ class OverlayTree:
         def fill(directory: Path) -> None:
             with disk_errors("unpack copied files to", directory):
                 directory.mkdir()
-                with open_entries(entries) as tar:
-                    self._unpack(tar, directory)
+                unpack_entries(
+                    entries,
+                    directory,
+                    whiteouts=self.workspace.whiteouts,
+                    check=self.workspace.check,
+                    below=self._below,
+                )
 
         directory = StepDirectory(self.workspace.fresh("steps"), fill)
         return self._with(directory, lambda: entries, pack)
@@ -142,18 +149,13 @@ class OverlayTree:
         def fill(directory: Path) -> None:
             with disk_errors("unpack a cached layer to", directory), open_tar(layer) as tar:
                 directory.mkdir()
-                self._unpack(tar, directory)
+                unpack(tar, directory, whiteouts=self.workspace.whiteouts, below=self._below)
 
         directory = StepDirectory(self.workspace.fresh("steps"), fill)
         return self._on((*self.steps, Stacked(directory, layer)))
 
-    def _unpack(self, tar: BinaryIO, directory: Path) -> None:
-        unpack(
-            tar,
-            directory,
-            whiteouts=self.workspace.whiteouts,
-            below=lambda: tuple(reversed(self.lowers())),
-        )
+    def _below(self) -> tuple[Path, ...]:
+        return tuple(reversed(self.lowers()))
 
     def ran(
         self,
@@ -167,8 +169,16 @@ class OverlayTree:
         mounted = writable(self.workspace, self.lowers(), directory, mounts)
         with mounted, Rootfs(mounted.below) as below:
             self.workspace.sandbox.run(command(below), mounted, output)
+            if pack is not None:
+                self._see(mounted.below)
         upper = directory / "upper"
         return self._with(StepDirectory(upper), lambda: upper_entries(upper, self.view), pack)
+
+    def _see(self, fd: int) -> None:
+        """Read from *fd*, the open root of these very files: nothing need be mounted for it."""
+        with self._lock:
+            if "_view" not in self.__dict__:
+                self.__dict__["_view"] = self.workspace.keep(_duplicate(fd))
 
     def shown(self, path: str, target: str, stack: ExitStack, *, write: bool) -> BindMount:
         """Return the mount that shows *path* at *target* in another tree."""
@@ -205,6 +215,16 @@ class OverlayTree:
     def _on(self, steps: tuple[Step | Stacked, ...]) -> OverlayTree:
         # A lock of its own, and nothing mounted yet.
         return OverlayTree(self.workspace, self.name, self.base, steps, self.mark)
+
+
+@contextmanager
+def _duplicate(fd: int) -> Iterator[Rootfs]:
+    """Keep open what is unmounted elsewhere: the kernel keeps it as long as that."""
+    copy = os.dup(fd)
+    try:
+        yield Rootfs(copy)
+    finally:
+        os.close(copy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 from kaniko_core.builder.changes import ignored_changes, without
 from kaniko_core.builder.locating import locate
@@ -12,6 +11,7 @@ from kaniko_core.builder.output import Delivery
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import From, Instruction
 from kaniko_core.errors import KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.entry import SECOND, Entry
 from kaniko_core.oci.layer import FileLayer, write_layer

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.dockerfile.wildcards import has_wildcard
+from kaniko_core.lean import dataclass
 
 _PIVOT = "/./"
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)

@@ -8,22 +8,24 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from kaniko_core.errors import disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.image import Layer
-from kaniko_core.oci.layer import open_entries, open_tar
+from kaniko_core.oci.layer import open_tar
 from kaniko_core.progress import Progress, Warned
 from kaniko_core.rootfs.beneath import Whiteouts
 from kaniko_core.rootfs.covered import CoveredRootfs
+from kaniko_core.rootfs.filling import unpack_entries
 from kaniko_core.rootfs.ignore import IgnoreRules
 from kaniko_core.rootfs.moving import move_contents
 from kaniko_core.rootfs.scan import Scanner
 from kaniko_core.rootfs.tree import Rootfs
-from kaniko_core.rootfs.unpack import Unpacked, unpack
+from kaniko_core.rootfs.unpack import unpack
 
 # Nanoseconds by which a file's time may be behind the clock: twice the longest tick of a kernel.
 _TICK = 20_000_000
@@ -91,8 +93,14 @@ class Place:
         Raises:
             KanikoError: it cannot be fetched or unpacked.
         """
-        with open_tar(layer) as tar:
-            done = self._unpack(tar)
+        with open_tar(layer) as tar, _time_kept(self.root):
+            done = unpack(
+                cast(BinaryIO, _Watched(tar, self.check)),
+                self.root,
+                whiteouts=Whiteouts.APPLY,
+                covered=self.rules,
+                shadow=self.shadow,
+            )
         # After a command, a cached layer: what is there now is no change of the next command.
         self.scanner = None
         lost = [name for name in done.lost_devices if not self._hidden(os.fsencode(name))]
@@ -112,8 +120,15 @@ class Place:
         Raises:
             DiskError: there is no room for them.
         """
-        with disk_errors("unpack copied files to", self.root), open_entries(entries) as tar:
-            self._unpack(tar)
+        with disk_errors("unpack copied files to", self.root), _time_kept(self.root):
+            unpack_entries(
+                entries,
+                self.root,
+                whiteouts=Whiteouts.APPLY,
+                check=self.check,
+                covered=self.rules,
+                shadow=self.shadow,
+            )
         self.under_mounts |= {
             covered
             for entry in entries
@@ -124,16 +139,6 @@ class Place:
             self.unseen += (entry for entry in entries if self._hidden(entry.name))
         elif self.scanner is not None:
             self.scanner.refresh(entry.name for entry in entries)
-
-    def _unpack(self, tar: BinaryIO) -> Unpacked:
-        with _time_kept(self.root):
-            return unpack(
-                cast(BinaryIO, _Watched(tar, self.check)),
-                self.root,
-                whiteouts=Whiteouts.APPLY,
-                covered=self.rules,
-                shadow=self.shadow,
-            )
 
     def _hidden(self, name: bytes) -> bool:
         return self.rules.covers(name) or self.rules.shelters(name)

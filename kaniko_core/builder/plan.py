@@ -7,7 +7,7 @@ stages, images and contexts it copies from. :mod:`kaniko_core.builder.planner` m
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from kaniko_core.context.named import ArchiveContext, GitContext, LocalContext
 from kaniko_core.dockerfile.instructions import Add, Copy, Instruction, Run, Workdir
 from kaniko_core.dockerfile.scope import Scope
 from kaniko_core.dockerfile.stages import Stage
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Reference
 

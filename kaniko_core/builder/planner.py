@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from graphlib import CycleError, TopologicalSorter
 from typing import assert_never
 
@@ -41,6 +41,7 @@ from kaniko_core.dockerfile.scope import Scope, global_scope
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.dockerfile.words import Lexer, WordError
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import SCRATCH, Reference
 

@@ -22,10 +22,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kaniko_core.errors import DiskError, KanikoError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.progress import Noted, Progress
 from kaniko_core.rootfs.copying import copy_metadata
 from kaniko_core.rootfs.ignore import IgnoreRules

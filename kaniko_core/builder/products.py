@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from kaniko_core.builder.cached.known import Known
 from kaniko_core.builder.output import Product
 from kaniko_core.builder.recipients import names_of
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.index import ImageIndex, Listed, list_images
 from kaniko_core.oci.platform import Platform

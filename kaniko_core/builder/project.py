@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -43,6 +43,7 @@ from kaniko_core.context.named import (
 from kaniko_core.dockerfile.parser import parse_dockerfile
 from kaniko_core.dockerfile.stages import Dockerfile
 from kaniko_core.dockerfile.support import refuse_unsupported
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.platform import Platform
 from kaniko_core.options import BuildOptions, ImageOptions, RegistryOptions

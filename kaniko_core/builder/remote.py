@@ -1,4 +1,7 @@
-"""What a build fetches from elsewhere: its context, sources of ADD, a Dockerfile; each once."""
+"""What a build fetches from elsewhere: its context, sources of ADD, a Dockerfile; each once.
+
+Who fetches it, is in ``fetching.py``, which is imported when there is something to fetch.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self, cast
 
 from kaniko_core.addresses.archives import (
     ArchiveAddress,
@@ -16,6 +19,7 @@ from kaniko_core.addresses.archives import (
     RemoteFile,
     TarFile,
     WebFile,
+    public_name,
 )
 from kaniko_core.addresses.cloning import GitOptions
 from kaniko_core.addresses.git import GitReference
@@ -40,24 +44,13 @@ from kaniko_core.options.build import LARGEST_CONTEXT
 from kaniko_core.progress import Progress, silent
 from kaniko_core.registry.hosts import HostRules
 from kaniko_core.registry.pacing import Pacing
-from kaniko_core.registry.transport import Transport
-from kaniko_core.remote.archives.contexts import (
-    NotAnArchive,
-    newest_file,
-    open_tar_file,
-    unpack_context,
-)
-from kaniko_core.remote.environment import opens_azure, variables
-from kaniko_core.remote.git.clone import Checkout
-from kaniko_core.remote.git.repositories import GitTree, Repositories
-from kaniko_core.remote.git.run import GitProgram, find_git
-from kaniko_core.remote.incoming import Incoming
-from kaniko_core.remote.keeping import stored
-from kaniko_core.remote.lfs.files import LargeFiles
-from kaniko_core.remote.stores.buckets import Buckets
-from kaniko_core.remote.web.files import FetchedUrl, WebFiles, parse_checksum
-from kaniko_core.remote.web.netrc import Netrc
+from kaniko_core.remote.environment import variables
 from kaniko_core.rootfs.tree import Rootfs
+
+if TYPE_CHECKING:
+    from kaniko_core.builder.fetching import Fetching
+    from kaniko_core.remote.git.repositories import GitTree
+    from kaniko_core.remote.web.files import FetchedUrl
 
 # The one file of a context that is behind a URL and no archive, as with BuildKit.
 CONTEXT_FILE = "context"
@@ -93,37 +86,22 @@ class RemoteSources:
         own: GitReference | None = None,
     ) -> None:
         # What is allowed for all registries is not meant for the rest of the world.
-        rules = replace(
+        self._rules = replace(
             HostRules.of(options or RegistryOptions(), push=False), plain=False, unverified=False
         )
         self._fresh = fresh
+        self._secrets = secrets or {}
+        self._ssh_socket = ssh_socket
         self.progress = progress
+        self._pacing = pacing or Pacing()
         self._limit = limit
+        self._environment = variables() if environment is None else environment
+        self._own = own
         self._stopped = threading.Event()
-        self._transport = Transport(rules)
         self._lock = threading.Lock()
         self._once = Once()
         self._stack = ExitStack()
-        secrets, pacing = secrets or {}, pacing or Pacing()
-        self._environment = variables() if environment is None else environment
-        netrc = Netrc(self._environment, progress)
-        self._files = WebFiles(
-            self._transport, secrets, pacing, progress, self._stopped, netrc=netrc
-        )
-        self._buckets = Buckets(self._environment, rules.trust, progress, self._stopped)
-        self._repositories = Repositories(
-            self._git,
-            secrets,
-            rules.trust,
-            ssh_socket,
-            progress,
-            self._stopped,
-            pacing,
-            large_files=LargeFiles(self._transport, pacing, progress, self._stopped),
-            environment=self._environment,
-            own_host=None if own is None or own.url is None else own.url.host,
-            netrc=netrc,
-        )
+        self._made: Fetching | None = None
 
     def items(self, add: Add) -> list[SourceItem]:
         """Return what each source word of *add*, but for here-documents, stands for.
@@ -164,10 +142,11 @@ class RemoteSources:
             case GitReference() as reference:
                 return self.git_tree(reference).time
             case BucketObject() | WebFile() as address:
-                checksum = parse_checksum(add.checksum) if add.checksum else None
-                fetched = self.file(address, checksum)
+                fetched = self.file(address, expected(add))
                 if fetched.mtime_ns:
                     return fetched.mtime_ns // SECOND
+                from kaniko_core.remote.archives.contexts import newest_file
+
                 with fetched.path.open("rb") as stream:
                     return newest_file(stream)
             case None:
@@ -189,10 +168,7 @@ class RemoteSources:
         Raises:
             ContextError: it cannot be fetched.
         """
-        return self._once(
-            (reference, own),
-            lambda: self._repositories.fetch(reference, self._fresh("git"), Checkout(own=own)),
-        )
+        return self._once((reference, own), lambda: self._fetching.repository(reference, own=own))
 
     def file(self, address: RemoteFile, checksum: Digest | None = None) -> FetchedUrl:
         """Return what is at *address*, as a file.
@@ -202,7 +178,7 @@ class RemoteSources:
         """
         return self._once(
             (address, checksum),
-            lambda: self._stored(address, self._fresh("downloads"), checksum),
+            lambda: self._fetching.file(address, checksum),
         )
 
     def archive(self, address: ArchiveAddress) -> FetchedContext:
@@ -235,9 +211,8 @@ class RemoteSources:
 
         def fetched() -> FetchedContext:
             if not isinstance(location, GitReference):
-                return self._unpacked(location, leaving)
-            how = Checkout(options=cloning or GitOptions(), leaving=leaving, own=True)
-            tree = self._repositories.fetch(location, self._fresh("git"), how)
+                return self._fetching.unpacked(location, leaving)
+            tree = self._fetching.repository(location, own=True, options=cloning, leaving=leaving)
             address = _commit_address(location, tree.commit)
             return FetchedContext(tree.directory, location.name, address, tree.commit, tree.time)
 
@@ -248,10 +223,11 @@ class RemoteSources:
         found: dict[str, Digest | str] = {}
         for key, result in self._once.done():
             match key, result:
-                case (GitReference() as reference, _), GitTree(commit=commit):
+                case (GitReference() as reference, _), _:
+                    commit = cast("GitTree", result).commit
                     found[_commit_address(reference, commit)] = commit
-                case (WebFile() | BucketObject() as address, _), FetchedUrl(digest=digest):
-                    found[_address(address)] = digest
+                case (WebFile() | BucketObject() as address, _), _:
+                    found[public_name(address)] = cast("FetchedUrl", result).digest
                 case _, FetchedContext(address=address, version=version) if address:
                     found[address] = version
         return found
@@ -259,12 +235,14 @@ class RemoteSources:
     def cancel(self) -> None:
         """End what other threads are fetching: they raise a ContextError."""
         self._stopped.set()
-        self._transport.abort()
+        if self._made is not None:
+            self._made.cancel()
 
     def close(self) -> None:
         """Cancel everything, and close connections and trees."""
         self.cancel()
-        self._transport.close()
+        if self._made is not None:
+            self._made.close()
         self._stack.close()
 
     def __enter__(self) -> Self:
@@ -273,6 +251,29 @@ class RemoteSources:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def _fetching(self) -> Fetching:
+        """Who fetches; most builds need nobody."""
+
+        def made() -> Fetching:
+            from kaniko_core.builder.fetching import Fetching
+
+            self._made = Fetching(
+                self._fresh,
+                rules=self._rules,
+                environment=self._environment,
+                secrets=self._secrets,
+                ssh_socket=self._ssh_socket,
+                progress=self.progress,
+                pacing=self._pacing,
+                limit=self._limit,
+                stopped=self._stopped,
+                own=self._own,
+            )
+            return self._made
+
+        return self._once("fetching", made)
+
     def _action(self, word: str, add: Add) -> Callable[[], SourceItem] | None:
         """Return what fetches *word*; None where it is a file of the context."""
         wanted = remote_source(word, add)
@@ -280,7 +281,7 @@ class RemoteSources:
             return None
         if isinstance(wanted, GitReference):
             return lambda: self._tree(wanted)
-        checksum = parse_checksum(add.checksum) if add.checksum else None
+        checksum = expected(add)
         return lambda: self._file(wanted, checksum, unpack=bool(add.unpack))
 
     def _file(self, wanted: RemoteFile, checksum: Digest | None, *, unpack: bool) -> FetchedFile:
@@ -297,37 +298,11 @@ class RemoteSources:
 
         return self._once(("tree", reference), opened)
 
-    def _git(self) -> GitProgram:
-        return self._once("git", lambda: find_git(self._fresh("home"), self._stopped))
-
-    def _plain(self, address: ArchiveAddress) -> ArchiveAddress:
-        """Return a blob of Azure as the URL that it is, where no credentials open it."""
-        if not isinstance(address, BucketObject) or not address.host:
-            return address
-        public = address.signature or not opens_azure(self._environment)
-        return WebFile(address.url) if public else address
-
-    def _incoming(self, address: ArchiveAddress) -> Incoming:
-        match self._plain(address):
-            case TarFile() as file:
-                return open_tar_file(file)
-            case BucketObject() as wanted:
-                return self._buckets.open(wanted)
-            case WebFile(url):
-                return self._files.open(url)
-
-    def _stored(self, address: RemoteFile, path: Path, checksum: Digest | None) -> FetchedUrl:
-        plain = self._plain(address)
-        if isinstance(plain, WebFile):
-            return self._files.fetch(plain.url, path, checksum)
-        assert isinstance(plain, BucketObject)
-        with self._buckets.open(plain) as incoming:
-            digest = stored(incoming, path, checksum)
-        return FetchedUrl(path, plain.file_name, incoming.mtime_ns, digest)
-
     def _archive_or_file(self, address: ArchiveAddress) -> FetchedContext:
+        from kaniko_core.remote.archives.kinds import NotAnArchive
+
         try:
-            return self._unpacked(address)
+            return self._fetching.unpacked(address)
         except NotAnArchive:
             if isinstance(address, TarFile):
                 raise
@@ -337,39 +312,21 @@ class RemoteSources:
             directory.mkdir(mode=0o755)
             (directory / CONTEXT_FILE).hardlink_to(fetched.path)
         time = fetched.mtime_ns // SECOND or None
-        where = _address(address)
+        where = public_name(address)
         return FetchedContext(directory, address.name, where, fetched.digest, time, archive=False)
 
-    def _unpacked(
-        self, address: ArchiveAddress, leaving: IgnoreFiles | None = None
-    ) -> FetchedContext:
-        directory = self._fresh("contexts")
-        modified = 0
 
-        def opened() -> Incoming:
-            nonlocal modified
-            incoming = self._incoming(address)
-            modified = incoming.mtime_ns
-            return incoming
+def expected(add: Add) -> Digest | None:
+    """Return the checksum that *add* names, if it does.
 
-        with disk_errors("unpack a context into", directory):
-            directory.mkdir(mode=0o755)
-        again = not (isinstance(address, TarFile) and address.path is None)
-        found = unpack_context(
-            opened,
-            directory,
-            leaving=leaving,
-            limit=self._limit,
-            again=again,
-            progress=self.progress,
-        )
-        time = modified // SECOND or found.newest
-        return FetchedContext(directory, address.name, _address(address), found.digest, time)
+    Raises:
+        UsageError: it is none.
+    """
+    if not add.checksum:
+        return None
+    from kaniko_core.remote.web.files import parse_checksum
 
-
-def _address(address: ArchiveAddress) -> str:
-    """Return where something is from, for others: without what is secret."""
-    return "" if isinstance(address, TarFile) else address.name
+    return parse_checksum(add.checksum)
 
 
 def _commit_address(reference: GitReference, commit: str) -> str:

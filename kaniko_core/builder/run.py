@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kaniko_core.builder.agents import Agents
@@ -24,6 +24,7 @@ from kaniko_core.dockerfile.mounts import Mount, parse_mount
 from kaniko_core.dockerfile.scope import DEFAULT_PATH
 from kaniko_core.dockerfile.words import Lexer
 from kaniko_core.errors import CommandFailed, KanikoError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.platform import Platform
 from kaniko_core.options import BuildOptions
 from kaniko_core.progress import Output, Progress

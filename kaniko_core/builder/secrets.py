@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kaniko_core.errors import UsageError, reason_of
+from kaniko_core.lean import dataclass
 from kaniko_core.values import Secret
 
 # As in BuildKit; secrets are keys and passwords, not data.

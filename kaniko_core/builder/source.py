@@ -12,13 +12,13 @@ import posixpath
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from kaniko_core.builder.destination import printable
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.dockerfile.wildcards import has_wildcard, matches
 from kaniko_core.errors import ContextError, DiskError, KanikoError, reason_of
+from kaniko_core.lean import dataclass
 from kaniko_core.rootfs.tree import Rootfs
 
 _IGNORED = "is excluded by .dockerignore"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -20,7 +20,6 @@ from kaniko_core.builder.configure import (
     located,
     noted,
 )
-from kaniko_core.builder.copy import copy_entries
 from kaniko_core.builder.finished import (
     changes_nothing,
     squashed_history,
@@ -40,6 +39,7 @@ from kaniko_core.builder.workdir import workdir_entries
 from kaniko_core.builder.workspace import Workspace
 from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction, Run
 from kaniko_core.errors import KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Layer
@@ -345,6 +345,9 @@ class StageBuilder:
     def _copied(
         self, stage: BuiltStage, instruction: Copy | Add, source: CopySource
     ) -> list[Entry]:
+        # Imported here, because builds without COPY need none of it.
+        from kaniko_core.builder.copy import copy_entries
+
         return copy_entries(
             instruction,
             stage.state,

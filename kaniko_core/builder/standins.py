@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from errno import EPERM, EXDEV
 from functools import partial
 from pathlib import Path
 from typing import assert_never
 
 from kaniko_core.builder.clones import clone
+from kaniko_core.lean import dataclass
 from kaniko_core.rootfs.tree import Rootfs
 from kaniko_core.sandbox.runner import BindMount, FileMount, Mount, TmpfsMount
 

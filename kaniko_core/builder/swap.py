@@ -13,13 +13,14 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from errno import EBUSY, EEXIST, ENOENT, ENOTDIR, ENOTEMPTY, EXDEV
 from functools import partial
 from pathlib import Path
 
 from kaniko_core.builder.standins import StandIn, is_lent, stand_in
 from kaniko_core.errors import KanikoError, SandboxError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.rootfs.ignore import IgnoreRules
 from kaniko_core.rootfs.moving import move_contents, remove
 from kaniko_core.rootfs.tree import Rootfs

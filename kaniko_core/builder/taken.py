@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from kaniko_core.builder.configure import StageState, expand, located
 from kaniko_core.builder.destination import Defaults, Destination
@@ -15,6 +14,7 @@ from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.dockerfile.instructions import Add, Copy, Heredoc
 from kaniko_core.dockerfile.words import Lexer
 from kaniko_core.errors import KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import Entry
 
 # What a single file is called here: where it goes decides its name.

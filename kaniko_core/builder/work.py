@@ -7,7 +7,6 @@ all keys ─▶ what is cached ─▶ stages, side by side ─▶ images ─▶ 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from kaniko_core.builder.agents import Agents
@@ -21,6 +20,7 @@ from kaniko_core.builder.run import commands_of
 from kaniko_core.builder.secrets import Secrets
 from kaniko_core.builder.stage import StageBuilder
 from kaniko_core.builder.workspace import Workspace
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.image import Image
 from kaniko_core.progress import Noted, Progress
 from kaniko_core.registry.client import Registry

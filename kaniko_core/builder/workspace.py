@@ -3,7 +3,7 @@
     <kaniko-dir>/kaniko-build-XXXXXXXX/
     ├── steps/7/{upper,work}     what RUN number 7 of this build changed
     ├── blobs/…                  compressed layers on their way to the registry
-    └── layers/…                 unpacked base layers, where no cache directory can hold them
+    └── layers/8/…               unpacked base layers, where no cache directory can hold them
     <kaniko-dir>/kaniko-build-XXXXXXXX.lock    held while the build lives
 
 A build that was killed leaves its directory; the next one sweeps it away, knowing it by its
@@ -16,10 +16,9 @@ import itertools
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,6 +43,8 @@ _LAYERS = ".layers"  # below the cache directory
 DEFAULT_DIRECTORY = Path("/var/tmp")
 # Packing is hashing and compressing, which release the interpreter's lock.
 _PACKERS = 2
+# What only the making of images needs.
+_UNPACKED = ("steps", "layers")
 
 
 class Workspace:
@@ -63,10 +64,13 @@ class Workspace:
         self._cache_dir = cache_dir
         # The first to be entered, so that the last who needs anything of it is gone before.
         self._uses = stack.enter_context(Uses(cache_dir))
+        self._background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="sandbox"))
         self._stack = stack
         self._numbers = itertools.count()
         self._lock = threading.RLock()
         self._cancelled = threading.Event()
+        self._sandbox: Future[Sandbox] | None = None
+        self._layers: UnpackedLayers | None = None
 
     def fresh(self, kind: str) -> Path:
         """Return a path below *kind* that nobody else is given; its parent exists."""
@@ -86,8 +90,27 @@ class Workspace:
         Raises:
             SandboxError: the kernel does not let us; the hint says which right is missing.
         """
+        return self.begin_sandbox().result()
+
+    def begin_sandbox(self) -> Future[Sandbox]:
+        """Start the sandbox, if nobody has: whoever knows that it will be needed, need not wait."""
         with self._lock:
+            if self._sandbox is None:
+                self._sandbox = self._background.submit(open_sandbox, self.directory)
+                self.keep(_closing(self._sandbox))
             return self._sandbox
+
+    def rest(self) -> None:
+        """End the sandbox and remove all unpacked files, in the background.
+
+        For when the layers of all images are packed: while they are pushed, there is time for
+        it. Whoever asks for the sandbox or the store after that, gets new ones.
+        """
+        with self._lock:
+            sandbox, self._sandbox, self._layers = self._sandbox, None, None
+        # Only what is there now: should the build start over, it makes others beside it.
+        left = [path for kind in _UNPACKED for path in (self.directory / kind).glob("*")]
+        self._background.submit(_clear, sandbox, left)
 
     @property
     def whiteouts(self) -> Whiteouts:
@@ -98,7 +121,10 @@ class Workspace:
     def store(self) -> UnpackedLayers:
         """The store of unpacked layers: in the cache directory if that is possible."""
         with self._lock:
-            return self._store
+            if self._layers is None:
+                shared = self._shared_store if self._cache_dir else None
+                self._layers = UnpackedLayers(shared, self._own_store, self.progress)
+            return self._layers
 
     def hold(self, name: str) -> None:
         """Keep what is at the path *name* below the cache directory, from now on; never raises."""
@@ -129,19 +155,12 @@ class Workspace:
         """End every command that runs, now."""
         self._cancelled.set()
         with self._lock:
-            if "_sandbox" in self.__dict__:
-                self._sandbox.close()
+            sandbox = self._sandbox
+        if sandbox is not None:
+            _close(sandbox)
 
-    @cached_property
-    def _sandbox(self) -> Sandbox:
-        return self.keep(open_sandbox(self.directory))
-
-    @cached_property
-    def _store(self) -> UnpackedLayers:
-        def own() -> LayerStore:
-            return LayerStore(self.directory / "layers", self.whiteouts)
-
-        return UnpackedLayers(self._shared_store if self._cache_dir else None, own, self.progress)
+    def _own_store(self) -> LayerStore:
+        return LayerStore(self.fresh("layers"), self.whiteouts)
 
     def _shared_store(self) -> LayerStore:
         assert self._cache_dir is not None
@@ -156,6 +175,28 @@ class Workspace:
         if self._cache_dir is None:
             return False
         return make_room(self._cache_dir, size, kinds, self.progress)
+
+
+@contextmanager
+def _closing(sandbox: Future[Sandbox]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        _close(sandbox)
+
+
+def _close(sandbox: Future[Sandbox]) -> None:
+    """End *sandbox* when it has started; why it could not be is told to those who need it."""
+    if sandbox.exception() is None:
+        sandbox.result().close()
+
+
+def _clear(sandbox: Future[Sandbox] | None, left: Sequence[Path]) -> None:
+    # In this order: what is mounted would only seem to be gone.
+    if sandbox is not None:
+        _close(sandbox)
+    for path in left:
+        discard(path)
 
 
 def open_store(

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from kaniko_core.console.jsonlines import JsonLines
 from kaniko_core.console.stream import Sink, silence
 from kaniko_core.console.textlines import TextLines
 from kaniko_core.console.words import Failure
+from kaniko_core.lean import dataclass
 from kaniko_core.options import LogFormat, LogOptions, Verbosity
 from kaniko_core.progress import Event, Progress, Warned
 

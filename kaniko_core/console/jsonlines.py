@@ -10,11 +10,12 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, assert_never
 
 from kaniko_core.console.stream import OutputLines, Writer
 from kaniko_core.console.words import MOVED, MOVING, Failure, duration, heading, size, timestamp
+from kaniko_core.lean import dataclass
 from kaniko_core.progress import (
     BytesMoved,
     Direction,

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import IO, TextIO, cast
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -21,6 +21,7 @@ from rich.text import Text
 from kaniko_core.console.stream import Sink
 from kaniko_core.console.textlines import TextLines
 from kaniko_core.console.words import MOVING, Failure, duration, heading, printable, size
+from kaniko_core.lean import dataclass
 from kaniko_core.options import LogOptions
 from kaniko_core.progress import (
     BytesMoved,

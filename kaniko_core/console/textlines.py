@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import assert_never
 
 from kaniko_core.console.stream import OutputLines, Writer
@@ -28,6 +28,7 @@ from kaniko_core.console.words import (
     size,
     timestamp,
 )
+from kaniko_core.lean import dataclass
 from kaniko_core.progress import (
     BytesMoved,
     Direction,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from kaniko_core.lean import dataclass
 from kaniko_core.progress import Direction
 
 # An instruction's text in a heading; JSON lines have all of it.

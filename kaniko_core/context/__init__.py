@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -20,6 +20,7 @@ from kaniko_core.addresses.url import scheme_of, shown
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.context.leaving import IGNORE_FILE, read_patterns
 from kaniko_core.errors import ContextError, UsageError, reason_of
+from kaniko_core.lean import dataclass
 
 _LOCAL = "dir"
 _STDIN = "-"

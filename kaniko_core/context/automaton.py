@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from kaniko_core import positions
+from kaniko_core.lean import dataclass
 
 _SLASH = "/"
 

@@ -20,10 +20,11 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
 from kaniko_core.context.automaton import Automaton, Kind, Part
+from kaniko_core.lean import dataclass
 
 _WORD = "0-9A-Za-z_"
 _CLASSES = {"d": "0-9", "s": r"\t\n\f\r ", "w": _WORD}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-from dataclasses import dataclass
 from pathlib import Path
 
 from kaniko_core.addresses.url import scheme_of
@@ -25,6 +24,7 @@ from kaniko_core.context import (
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.context.leaving import IGNORE_FILE, IgnoreFiles, read_patterns
 from kaniko_core.errors import ContextError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 
 

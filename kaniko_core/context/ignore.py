@@ -14,13 +14,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-from kaniko_core.context.automaton import Automaton
-from kaniko_core.context.expressions import Expression, ExpressionError, expression_of
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
+
+if TYPE_CHECKING:
+    from kaniko_core.context.automaton import Automaton
+    from kaniko_core.context.expressions import Expression
 
 _SLASH = "/"
 # A component that may match several components, or that is not worth knowing better.
@@ -149,6 +152,9 @@ def _parsed(text: str) -> _Pattern:
                 hint="write what to take back in behind it, such as !src/*.py",
             )
     _check_classes(pattern)
+    # Imported here, because most lists of patterns are empty.
+    from kaniko_core.context.expressions import ExpressionError, expression_of
+
     try:
         return _Pattern(pattern, takes_back, expression_of(pattern))
     except ExpressionError:
@@ -168,6 +174,8 @@ def _may_match_below(pattern: tuple[str, ...], names: list[str]) -> bool:
 @lru_cache(maxsize=1024)
 def _component(text: str) -> _Run:
     """Return what matches one component of a path."""
+    from kaniko_core.context.expressions import expression_of
+
     return _run(True, [_Pattern(text, True, expression_of(text))])
 
 

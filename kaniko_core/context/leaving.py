@@ -7,10 +7,11 @@ writes them to disk asks here for each, and hands over what is in the files with
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kaniko_core.context.ignore import IgnorePatterns, read_ignore_file
 from kaniko_core.errors import ContextError, UsageError
+from kaniko_core.lean import dataclass
 
 IGNORE_FILE = ".dockerignore"
 

@@ -16,7 +16,7 @@ Source: docker buildx v0.29, build/opt.go; BuildKit's frontend/dockerui, namedco
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,6 +24,7 @@ from kaniko_core.addresses.archives import ArchiveAddress, parse_archive
 from kaniko_core.addresses.git import GitReference, parse_git_reference
 from kaniko_core.addresses.url import scheme_of
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import DEFAULT_TAG, SCRATCH, Reference

@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 
 _DIRECTIVE = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+)", re.ASCII)
 _SPACE = " \t\f\r"

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from kaniko_core.dockerfile.flags import split_flags
 from kaniko_core.dockerfile.forms import json_words, split_keyword
 from kaniko_core.dockerfile.words import Lexer, WordError
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 
 _OPENING = re.compile(r"(\d*)<<(-?)[\t\n\f\r ]*([^<]*)", re.ASCII)
 _QUOTE = re.compile("['\"]")

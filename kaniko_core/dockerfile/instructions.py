@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kaniko_core.errors import DockerfileError
+from kaniko_core.lean import dataclass
 
 _TABS = re.compile(r"^\t+", re.MULTILINE)
 

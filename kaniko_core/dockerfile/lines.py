@@ -12,13 +12,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from kaniko_core.dockerfile.directives import Directives, read_directives
 from kaniko_core.dockerfile.forms import split_keyword
 from kaniko_core.dockerfile.heredocs import openings
 from kaniko_core.dockerfile.instructions import Heredoc
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 
 # Bytes in one line of the file. Source: BuildKit's scanner, dockerfile.md 1a.
 _LONGEST_LINE = 65535

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from kaniko_core.dockerfile.durations import nanoseconds
 from kaniko_core.dockerfile.flags import Flags
@@ -37,6 +36,7 @@ from kaniko_core.dockerfile.instructions import (
 )
 from kaniko_core.dockerfile.places import PlacedError, did_you_mean
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 
 _OPENS = re.compile(r"\d*<<-?", re.ASCII)
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from typing import TypeVar
 
 from kaniko_core.dockerfile.places import did_you_mean
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.values import boolean, csv_fields
 
 _SIZE = re.compile(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kaniko_core.dockerfile.directives import DirectiveError, other_syntax
 from kaniko_core.dockerfile.flags import read_flags, split_flags
@@ -12,6 +12,7 @@ from kaniko_core.dockerfile.makers import MAKERS, NO_TRIGGERS, Text
 from kaniko_core.dockerfile.places import PlacedError, did_you_mean
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.errors import DockerfileError, UsageError
+from kaniko_core.lean import dataclass
 
 # What a trigger is read with, whatever the Dockerfile that it stands in says: BuildKit hands it
 # to a parser of its own.

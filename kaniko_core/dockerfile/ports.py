@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from kaniko_core.errors import UsageError
@@ -49,6 +48,8 @@ def _check_address(spec: str, address: str) -> None:
     bare = address[1:-1] if address[:1] == "[" and address[-1:] == "]" else address
     if not bare:
         return
+    import ipaddress
+
     try:
         if "%" in bare:
             raise ValueError

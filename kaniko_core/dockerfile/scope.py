@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from kaniko_core.dockerfile.instructions import Arg
 from kaniko_core.dockerfile.stages import Dockerfile
 from kaniko_core.dockerfile.words import Lexer, WordError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.platform import Platform
 
 # What every command finds as PATH where the image says nothing.

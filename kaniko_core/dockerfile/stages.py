@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kaniko_core.dockerfile.checks.rules import RULES
 from kaniko_core.dockerfile.instructions import Arg, From, Instruction
+from kaniko_core.lean import dataclass
 
 
 @dataclass(frozen=True, slots=True)

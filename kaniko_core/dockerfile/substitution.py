@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from kaniko_core import positions
+from kaniko_core.lean import dataclass
 
 # No token of one character has such a name.
 _STAR, _ANY = "any number", "any one"

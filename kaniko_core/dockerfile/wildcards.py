@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 
 # An escaped character does not make a pattern: "a\*" is the name of a file, as in BuildKit.
 _WILD = re.compile(r"(?:[^\\]|\\.)*?[*?\[]", re.DOTALL)

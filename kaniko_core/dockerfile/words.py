@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kaniko_core.dockerfile.forms import SPACE
 from kaniko_core.dockerfile.substitution import Replacement, ShellPattern
 from kaniko_core.errors import KanikoError
+from kaniko_core.lean import dataclass
 
 _SPECIAL = frozenset("@*#?-$!0")
 _END = ""

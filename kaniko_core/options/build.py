@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from kaniko_core.addresses.cloning import GitOptions, git_options, merged
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.platform import Platform, platforms
 from kaniko_core.options.flag import Flag
 from kaniko_core.values import (

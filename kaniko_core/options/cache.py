@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 from kaniko_core.cacheplaces import CacheExport, CacheImport, cache_export, cache_import
+from kaniko_core.lean import dataclass
 from kaniko_core.options.flag import Flag
 from kaniko_core.values import duration
 

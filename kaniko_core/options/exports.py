@@ -6,12 +6,12 @@ own here, which the refusals name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Self
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.values import boolean, csv_fields
 
 _STANDARD_OUTPUT = "-"

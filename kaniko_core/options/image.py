@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
 from kaniko_core.attestations.wanted import Provenance, provenance
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.platform import Platform
 from kaniko_core.options.flag import Flag

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
+from kaniko_core.lean import dataclass
 from kaniko_core.options.flag import Flag
 
 

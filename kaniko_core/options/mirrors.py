@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import DOCKER_HUB, DOCKER_HUB_HOST, Reference, Repository
 from kaniko_core.values import key_value
 

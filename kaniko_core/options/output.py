@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.options.destinations import Destination, UploadAddress, file_or_address
 from kaniko_core.options.exports import Export
 from kaniko_core.options.flag import Flag

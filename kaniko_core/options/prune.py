@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Annotated
 
+from kaniko_core.lean import dataclass
 from kaniko_core.options.flag import Flag
 from kaniko_core.values import long_duration, size
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.options.credentials import CredentialHelper, credential_helper
 from kaniko_core.options.flag import Flag
 from kaniko_core.options.mirrors import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from errno import EBADF, EINVAL, ENOSYS, ENOTSUP, ENXIO, EPERM, EXDEV
 
@@ -14,30 +15,47 @@ _COPIED = 8 << 20  # bytes that the kernel copies per call
 _NO_SHORT_CUT = frozenset({EXDEV, EINVAL, ENOSYS, ENOTSUP, EPERM, EBADF})
 
 
-def copy_content(source: int, target: int, size: int) -> None:
+def _nothing() -> None: ...
+
+
+def copy_content(source: int, target: int, size: int, check: Callable[[], None] = _nothing) -> bool:
     """Copy *size* bytes of an open file into a new one; its holes stay holes.
 
     What is copied is shared with the source where the file system can do that.
 
+    Args:
+        source: is read from its beginning.
+        target: an empty file, which has *size* bytes afterwards.
+        size: in bytes.
+        check: called before each piece; what it raises ends the copying.
+
+    Returns:
+        Whether the source has so many: what it ended too early for reads as zeros.
+
     Raises:
         OSError: it cannot be read, or there is no room.
     """
-    end = 0
-    while end < size:
+    end, whole = 0, True
+    while end < size and whole:
         try:
             start = os.lseek(source, end, os.SEEK_DATA)
+            # What the source has grown by does not count.
+            end = min(size, os.lseek(source, start, os.SEEK_HOLE))
         except OSError as error:
-            if error.errno != ENXIO:
+            if error.errno == ENXIO:
+                break
+            if error.errno != EINVAL:
                 raise
-            break
-        end = os.lseek(source, start, os.SEEK_HOLE)
-        _copy_range(source, target, start, end)
+            start, end = end, size  # such a file system tells of no holes
+        whole = _copy_range(source, target, start, end, check)
     os.ftruncate(target, size)
+    return whole
 
 
-def _copy_range(source: int, target: int, start: int, end: int) -> None:
+def _copy_range(source: int, target: int, start: int, end: int, check: Callable[[], None]) -> bool:
     with_short_cut = True
     while start < end and with_short_cut:
+        check()
         try:
             count = os.copy_file_range(source, target, min(end - start, _COPIED), start, start)
         except OSError as error:
@@ -49,6 +67,8 @@ def _copy_range(source: int, target: int, start: int, end: int) -> None:
     os.lseek(target, start, os.SEEK_SET)
     while start < end and (count := os.sendfile(target, source, start, min(end - start, _COPIED))):
         start += count
+        check()
+    return start >= end
 
 
 def copy_metadata(like: os.stat_result, source: bytes, target: bytes) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from kaniko_core.errors import disk_errors
+from kaniko_core.lean import dataclass
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 # Blanks, tabs, line feeds, backslashes and number signs are written so.

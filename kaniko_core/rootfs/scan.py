@@ -14,11 +14,11 @@ import os
 import stat
 import time
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from kaniko_core.errors import disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import SECOND, Entry
 from kaniko_core.rootfs.beneath import is_whiteout
 from kaniko_core.rootfs.changeset import Changeset, by_component, inode_of

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Self
 
 from kaniko_core.errors import KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.rootfs.tree import Rootfs
 
 # The kernel's ids are 32 bits wide, and the highest one means "leave it as it is" (chown(2)).

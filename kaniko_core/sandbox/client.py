@@ -14,12 +14,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from errno import E2BIG, EINVAL
 from pathlib import Path
 from typing import Any, Self
 
 from kaniko_core.errors import DiskError, SandboxError
+from kaniko_core.lean import dataclass
 from kaniko_core.sandbox.conversation import Conversation
 from kaniko_core.sandbox.encode import mount_request, run_request
 from kaniko_core.sandbox.runner import Mount, Process

@@ -6,11 +6,12 @@ import os
 import shlex
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from errno import EACCES, ENOENT, ENOEXEC, ENOTDIR, EROFS
 from typing import Any
 
 from kaniko_core.errors import CommandFailed, KanikoError, SandboxError
+from kaniko_core.lean import dataclass
 from kaniko_core.sandbox.runner import Process
 
 # A command in a message is for recognising it; the Dockerfile has all of it.

@@ -7,11 +7,11 @@ can harm it; but nothing of it outlives it (``descendants.py``), whatever it sta
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from kaniko_core.errors import SandboxError
+from kaniko_core.lean import dataclass
 from kaniko_core.sandbox import wire
 from kaniko_core.sandbox.conversation import Conversation
 from kaniko_core.sandbox.encode import run_request

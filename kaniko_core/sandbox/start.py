@@ -11,7 +11,6 @@ import os
 import subprocess
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from errno import EACCES, EINVAL, ENODEV, ENOSPC, EPERM
 from pathlib import Path
 from shutil import rmtree
@@ -20,6 +19,7 @@ from typing import Any, Literal
 from kaniko_core import linux
 from kaniko_core.errors import SandboxError, disk_errors
 from kaniko_core.home import interpreter
+from kaniko_core.lean import dataclass
 from kaniko_core.sandbox import wire
 
 Whiteouts = Literal["trusted", "user"]

@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
 
 from kaniko_core.errors import ContentError, KanikoError, RegistryError
+from kaniko_core.lean import dataclass
 from kaniko_core.progress import Noted, Progress, Warned, silent
 from kaniko_core.steps.complaints import Complaints
 from kaniko_core.steps.keeping import SILENCE, Keeper, Pulse

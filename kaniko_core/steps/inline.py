@@ -21,11 +21,12 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Protocol
 
 from kaniko_core.errors import ContentError, KanikoError, NotFound, RegistryError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.archive import EMPTY_DIFF_ID
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image, Layer

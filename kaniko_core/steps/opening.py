@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kaniko_core.cache.contents import Kind
 from kaniko_core.cache.removal import make_room as make_room_in
 from kaniko_core.cache.uses import Uses
 from kaniko_core.cacheplaces import CacheImport
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import Repository
 from kaniko_core.options import CacheOptions, LayerCacheOptions, OutputOptions, RegistryOptions
@@ -22,13 +23,14 @@ from kaniko_core.progress import Noted, Progress
 from kaniko_core.registry.client import Registry
 from kaniko_core.registry.pacing import Pacing
 from kaniko_core.steps.cache import LayerCache, Limits, utc_now
-from kaniko_core.steps.directory import DirectorySteps
 from kaniko_core.steps.inline import InlineStore
 from kaniko_core.steps.keeping import Pulse
-from kaniko_core.steps.layout import LayoutSteps
 from kaniko_core.steps.place import LocalPlace, PlaceKind, cache_place
 from kaniko_core.steps.repository import RepositorySteps
 from kaniko_core.steps.store import StepSource, StepStore
+
+if TYPE_CHECKING:
+    from kaniko_core.steps.directory import DirectorySteps
 
 # A cache that has a bad day must not make it the build's: it is tried again once.
 _RETRIES = 1
@@ -136,12 +138,16 @@ class _Places:
             case Repository():
                 return RepositorySteps(place, self.registry)
             case LocalPlace(kind=PlaceKind.LAYOUT):
+                from kaniko_core.steps.layout import LayoutSteps
+
                 return LayoutSteps(place.path)
             case LocalPlace():
                 return self._directory(place.path)
 
     def _directory(self, path: Path) -> DirectorySteps:
         """Return the store in *path*; what is used of it is held while a build runs."""
+        from kaniko_core.steps.directory import DirectorySteps
+
         if self.shared is None or not path.is_relative_to(self.shared.absolute()):
             uses = self.stack.enter_context(Uses(path))
             room = partial(make_room_in, path, kinds=(Kind.BUILT,), progress=self.progress)

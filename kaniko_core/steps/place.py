@@ -11,11 +11,11 @@ destination, ``.built`` in the cache directory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.options import OutputOptions
 

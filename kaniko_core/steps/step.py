@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
 from kaniko_core.errors import KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.image import Layer
 from kaniko_core.oci.layer import FileLayer
 from kaniko_core.oci.platform import Platform

@@ -11,10 +11,10 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from kaniko_core.errors import ContentError, DiskError, KanikoError, RegistryError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Layer
 from kaniko_core.oci.reference import Repository

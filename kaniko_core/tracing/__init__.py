@@ -13,9 +13,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kaniko_core.lean import dataclass
 from kaniko_core.progress import Event, Progress, Warned
 from kaniko_core.tracing.settings import Settings, settings
 

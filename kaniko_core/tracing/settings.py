@@ -7,9 +7,9 @@ Protocol Exporter"; Go kaniko's ``docs/telemetry-attributes.md``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from kaniko_core.lean import dataclass
 from kaniko_core.progress import Warned
 from kaniko_core.values import boolean
 

@@ -234,3 +234,39 @@ class TestPruning:
         os.utime(beside, (0, 0))
         finder(FakeRegistry(base), warmed, Seen()).find(WANTED)
         assert beside.stat().st_mtime > 0
+
+
+def test_image_that_was_asked_for_ahead_is_asked_for_once(base: Image) -> None:
+    registry = FakeRegistry(base)
+    images = finder(registry, None, Seen())
+    with images.asked([WANTED]):
+        assert images.find(WANTED) == base
+    assert images.find(WANTED) == base
+    assert registry.gets == 1
+
+
+def test_failure_that_nobody_has_heard_of_is_told_to_whoever_asks(base: Image) -> None:
+    registry = FakeRegistry(error=NotFound("no such image"))
+    images = finder(registry, None, Seen())
+    with images.asked([WANTED]):
+        pass
+    for _ in range(2):
+        with pytest.raises(NotFound, match="no such image"):
+            images.find(WANTED)
+    assert registry.gets == 1
+
+
+def test_nobody_waits_for_a_registry_when_something_else_is_wrong() -> None:
+    ended = threading.Event()
+
+    class Slow(FakeRegistry):
+        def get(self, reference: Reference, platform: Platform) -> Image | None:
+            ended.wait()
+            return None
+
+        def cancel(self) -> None:
+            ended.set()
+
+    with pytest.raises(ValueError), finder(Slow(), None, Seen()).asked([WANTED]):
+        raise ValueError
+    assert ended.is_set()

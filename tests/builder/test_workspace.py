@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,11 @@ with open_workspace(Path(sys.argv[1]), None, silent) as workspace:
     print(workspace.directory, flush=True)
     time.sleep(60)
 """
+
+
+def _wait_for(fact: Callable[[], bool]) -> None:
+    while not fact():
+        time.sleep(0.001)
 
 
 def test_nothing_is_left(tmp_path: Path) -> None:
@@ -50,6 +57,36 @@ def test_nothing_is_left_after_an_error(tmp_path: Path) -> None:
         workspace.fresh("blobs").write_bytes(b"x")
         raise ValueError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_unpacked_goes_while_images_are_pushed_and_their_layers_stay(
+    tmp_path: Path,
+) -> None:
+    with open_workspace(tmp_path, None, silent) as workspace:
+        unpacked = [workspace.fresh("steps"), workspace.fresh("layers")]
+        for path in unpacked:
+            (path / "deep").mkdir(parents=True)
+        blob = workspace.fresh("blobs")
+        blob.touch()
+        workspace.rest()
+        # The build may start over meanwhile.
+        again = workspace.fresh("steps")
+        again.mkdir()
+        _wait_for(lambda: not any(path.exists() for path in unpacked))
+        assert blob.is_file()
+        assert again.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sandbox_that_cannot_start_is_told_to_whoever_needs_it(tmp_path: Path) -> None:
+    with open_workspace(tmp_path, None, silent) as workspace:
+        workspace.directory.rmdir()
+        workspace.begin_sandbox()
+        for _ in range(2):
+            with pytest.raises(DiskError, match="prepare a sandbox"):
+                _ = workspace.sandbox
+        workspace.cancel()
+        workspace.rest()
 
 
 def test_paths_are_never_given_twice(tmp_path: Path) -> None:

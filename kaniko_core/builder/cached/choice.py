@@ -10,7 +10,7 @@ result of some command than the one that comes into the image beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import chain
 
 from kaniko_core.builder.cached.keys import StageKeys, StepKey
@@ -20,6 +20,7 @@ from kaniko_core.builder.plan import Plan, StageBase, StagePlan
 from kaniko_core.builder.planner import named_in
 from kaniko_core.cache.key import Part, key_of
 from kaniko_core.dockerfile.instructions import Instruction, Run
+from kaniko_core.lean import dataclass
 from kaniko_core.steps.step import CachedStep
 
 # A stage's number, and the position of a step in it.

@@ -13,7 +13,6 @@ names are ever said, of files, arguments and variables; never values, which may 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
 from typing import assert_never
@@ -30,6 +29,7 @@ from kaniko_core.builder.cached.records import (
 )
 from kaniko_core.builder.plan import ContextBase, ImageBase, LayoutBase, Plan, Scratch, StageBase
 from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction
+from kaniko_core.lean import dataclass
 from kaniko_core.steps.step import Missing
 
 # Characters of an instruction that say which one it is.

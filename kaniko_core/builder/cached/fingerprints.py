@@ -11,13 +11,13 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Self
 from urllib.parse import quote
 
 from kaniko_core.builder.source import CopySource, unreadable
 from kaniko_core.builder.taken import TakenFiles
 from kaniko_core.cache.key import Part, key_of
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import Entry, Kind
 
 # Hashing frees the interpreter; more threads than processors hide the waiting for the disk.

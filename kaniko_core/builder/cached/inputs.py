@@ -24,7 +24,6 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
 
 from kaniko_core.addresses.archives import RemoteFile, WebFile
 from kaniko_core.addresses.git import GitReference, is_commit
@@ -35,7 +34,7 @@ from kaniko_core.builder.changes import ignored_changes
 from kaniko_core.builder.configure import StageState, command_line, expand, located
 from kaniko_core.builder.history import run_script
 from kaniko_core.builder.plan import ContextBase, Origin
-from kaniko_core.builder.remote import RemoteSources
+from kaniko_core.builder.remote import RemoteSources, expected
 from kaniko_core.builder.run import HOSTNAME_ARGUMENT, parsed_mounts
 from kaniko_core.builder.source import CopySource
 from kaniko_core.builder.taken import TakenFiles, inline_files, source_entries, source_words
@@ -44,8 +43,8 @@ from kaniko_core.cache.key import Part
 from kaniko_core.dockerfile.instructions import Add, Copy, Run
 from kaniko_core.dockerfile.mounts import Mount, MountKind
 from kaniko_core.dockerfile.paths import destination_path
+from kaniko_core.lean import dataclass
 from kaniko_core.options import BuildOptions
-from kaniko_core.remote.web.files import file_name, parse_checksum
 from kaniko_core.sandbox.runner import DEFAULT_HOSTNAME
 
 
@@ -219,7 +218,7 @@ class Inputs:
     def _url(self, add: Add, wanted: RemoteFile) -> FileParts:
         with located(add.source):
             # With a checksum, what is at the address is known without asking.
-            digest = parse_checksum(add.checksum) if add.checksum else None
+            digest = expected(add)
             if digest is None:
                 digest = self.remote.file(wanted).digest
         value = fields((("to", _name_of(wanted)), ("content", str(digest))))
@@ -288,6 +287,8 @@ def _source_words(instruction: Copy | Add) -> Iterator[Part]:
 
 def _name_of(wanted: RemoteFile) -> str:
     if isinstance(wanted, WebFile):
+        from kaniko_core.remote.web.files import file_name
+
         return file_name(parse_url(wanted.url))
     return wanted.file_name
 

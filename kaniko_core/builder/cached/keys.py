@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from kaniko_core.builder.cached.fingerprints import Contents, FileParts, Fingerprints
 from kaniko_core.builder.cached.inputs import Inputs, OriginPart, Piece
@@ -44,6 +44,7 @@ from kaniko_core.builder.source import CopySource
 from kaniko_core.cache.key import Part, key_of
 from kaniko_core.dockerfile.instructions import Add, Copy, From, Instruction, Run, Workdir
 from kaniko_core.dockerfile.words import Lexer
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.image import Image
 from kaniko_core.oci.reference import SCRATCH

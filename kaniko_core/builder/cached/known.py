@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from kaniko_core.builder.base import BaseImages
@@ -16,6 +15,7 @@ from kaniko_core.builder.plan import Plan
 from kaniko_core.builder.project import ContextFiles, Project
 from kaniko_core.builder.remote import RemoteSources
 from kaniko_core.errors import KanikoError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.options import (
     BuildOptions,
     CacheOptions,
@@ -89,6 +89,16 @@ class CacheDirectory:
     make_room: Callable[[int], bool] = lambda _: False
 
 
+def is_cached(build: BuildOptions, layers: LayerCacheOptions) -> bool:
+    """Whether what earlier builds made is looked up."""
+    moved = bool(layers.import_cache or layers.export_cache)
+    return _keeps(layers) and (build.cache or moved)
+
+
+def _keeps(layers: LayerCacheOptions) -> bool:
+    return layers.cache_run_layers or layers.cache_copy_layers
+
+
 @contextmanager
 def open_layers(
     knowns: Sequence[Known],
@@ -114,10 +124,8 @@ def open_layers(
             "--explain tells why the layer cache was not used, and this build has none",
             hint="add --cache",
         )
-    moved = bool(layers.import_cache or layers.export_cache)
-    wanted = layers.cache_run_layers or layers.cache_copy_layers
     several = len(knowns) > 1
-    if not wanted or not (build.cache or moved or several):
+    if not is_cached(build, layers) and not (several and _keeps(layers)):
         yield None
         return
     with open_layer_cache(

@@ -20,13 +20,14 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from kaniko_core.builder.cached.keys import StageKeys, StepKey
 from kaniko_core.builder.plan import Plan
 from kaniko_core.cache.key import Part, key_of
 from kaniko_core.dockerfile.instructions import From, Instruction
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.platform import Platform
 
 FILE = "file"

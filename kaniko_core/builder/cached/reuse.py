@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
@@ -26,6 +25,7 @@ from kaniko_core.builder.cached.lineage import Lineage, Unsound, copied
 from kaniko_core.builder.output import Delivery
 from kaniko_core.builder.plan import Plan
 from kaniko_core.dockerfile.instructions import Add, Copy, Instruction, Run, Source, Workdir
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.layer import FileLayer
 from kaniko_core.oci.platform import Platform
 from kaniko_core.options import LayerCacheOptions

@@ -9,11 +9,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from kaniko_core.errors import disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.tarreader import TarReader
 
 _BUFFER = 1 << 20  # bytes

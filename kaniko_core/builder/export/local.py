@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from errno import EACCES, EMLINK, ENOTSUP, EPERM, EXDEV
 from pathlib import Path
 
 from kaniko_core.builder.export.kept import Content, Contents
 from kaniko_core.errors import DiskError, disk_error, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.tarheader import readable
 from kaniko_core.rootfs.descent import Descent

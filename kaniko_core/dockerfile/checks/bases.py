@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from kaniko_core.dockerfile.checks.findings import Findings, quoted
 from kaniko_core.dockerfile.checks.spelling import nearest
@@ -12,6 +11,7 @@ from kaniko_core.dockerfile.scope import Scope, global_scope
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.dockerfile.words import Expansion, Lexer, WordError
 from kaniko_core.errors import DockerfileError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.reference import SCRATCH, Reference
 from kaniko_core.oci.spec import ImageConfig

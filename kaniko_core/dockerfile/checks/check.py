@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kaniko_core.dockerfile.checks.bases import check_defaults, check_starts
 from kaniko_core.dockerfile.checks.findings import Findings
 from kaniko_core.dockerfile.checks.policy import CheckPolicy, check_policy
@@ -20,6 +18,7 @@ from kaniko_core.dockerfile.lines import logical_lines
 from kaniko_core.dockerfile.parser import parse_dockerfile, source_of
 from kaniko_core.dockerfile.stages import Check, Dockerfile
 from kaniko_core.errors import DockerfileError, KanikoError
+from kaniko_core.lean import dataclass
 
 
 @dataclass(frozen=True, slots=True)

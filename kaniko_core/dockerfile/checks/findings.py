@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kaniko_core.dockerfile.checks.policy import CheckPolicy
 from kaniko_core.dockerfile.checks.rules import RULES
 from kaniko_core.dockerfile.instructions import Source
 from kaniko_core.dockerfile.stages import Check
+from kaniko_core.lean import dataclass
 
 
 @dataclass(slots=True)

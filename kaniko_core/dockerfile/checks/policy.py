@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 from kaniko_core.dockerfile.checks.rules import Rule
 from kaniko_core.dockerfile.stages import Check
 from kaniko_core.errors import DockerfileError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.values import boolean
 
 BUILD_ARG = "BUILDKIT_DOCKERFILE_CHECK"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from kaniko_core.dockerfile.stages import Stage
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.platform import Platform
 from kaniko_core.oci.spec import ImageConfig
 

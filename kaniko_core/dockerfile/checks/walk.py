@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from posixpath import normpath
 from typing import assert_never
 
@@ -40,6 +40,7 @@ from kaniko_core.dockerfile.scope import DEFAULT_PATH, Scope, declared
 from kaniko_core.dockerfile.stages import Dockerfile, Stage
 from kaniko_core.dockerfile.words import Lexer, WordError
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 
 # These are told to the builder by ARG, and are in no environment.
 _NO_VARIABLES = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -17,6 +16,7 @@ from kaniko_core.errors import (
     UnsafeEntry,
     disk_errors,
 )
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.archive import read_entries
 from kaniko_core.oci.compression import decompressed
 from kaniko_core.oci.digest import Digest

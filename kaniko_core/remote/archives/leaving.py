@@ -18,12 +18,13 @@ import os
 import posixpath
 import stat
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.context.leaving import IgnoreFiles, read_patterns
 from kaniko_core.errors import KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import Entry, Kind
 from kaniko_core.oci.tarheader import readable
 from kaniko_core.rootfs.descent import Descent, delete

@@ -11,12 +11,13 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from kaniko_core.addresses.git import GitReference
 from kaniko_core.addresses.url import Url, parse_url
 from kaniko_core.errors import disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.hosts import Trust
 from kaniko_core.registry.network import is_not_tls
 from kaniko_core.remote.git.run import Access

@@ -7,13 +7,13 @@ import posixpath
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from typing import IO
 
 from kaniko_core.context.ignore import IgnorePatterns
 from kaniko_core.context.leaving import IgnoreFiles, read_patterns
 from kaniko_core.errors import UsageError, disk_errors
 from kaniko_core.home import home as carried
+from kaniko_core.lean import dataclass
 from kaniko_core.remote.git.clone import Clone, alternatives
 from kaniko_core.remote.git.run import Access, GitFailed
 

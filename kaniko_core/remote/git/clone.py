@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +15,7 @@ from kaniko_core.addresses.cloning import GitOptions
 from kaniko_core.addresses.git import GitReference, is_commit
 from kaniko_core.context.leaving import IgnoreFiles
 from kaniko_core.errors import RegistryError, UsageError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.pacing import Pacing
 from kaniko_core.remote.git.moves import Moves
 from kaniko_core.remote.git.run import Access, GitFailed, GitProgram

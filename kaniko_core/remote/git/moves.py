@@ -8,11 +8,12 @@ instead, and the headers go along on the same server only.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from urllib.parse import urljoin
 
 from kaniko_core.addresses.url import parse_url
 from kaniko_core.errors import UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.session import origin_of
 from kaniko_core.remote.git.run import Access, GitFailed, GitProgram
 

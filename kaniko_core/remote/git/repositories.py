@@ -16,12 +16,13 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 
 from kaniko_core.addresses.git import GitReference, is_commit
 from kaniko_core.errors import ContextError, KanikoError, RegistryError, UsageError, disk_errors
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import SECOND
 from kaniko_core.progress import Noted, Progress
 from kaniko_core.registry.hosts import Trust

@@ -18,12 +18,13 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import IO
 
 from kaniko_core.errors import ContextError, KanikoError, disk_errors, reason_of
 from kaniko_core.home import program
+from kaniko_core.lean import dataclass
 from kaniko_core.remote.git.ssh import programs_environment
 from kaniko_core.remote.git.watch import Watch
 

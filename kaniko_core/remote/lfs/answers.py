@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
 from kaniko_core.addresses.url import Url, parse_url
 from kaniko_core.errors import KanikoError, RegistryError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.failures import BUSY, Busy, retry_after
 from kaniko_core.registry.session import origin_of
 from kaniko_core.remote.web.files import basic

@@ -23,7 +23,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +33,7 @@ from kaniko_core.errors import (
     UsageError,
     disk_errors,
 )
+from kaniko_core.lean import dataclass
 from kaniko_core.progress import Direction, Progress
 from kaniko_core.registry.meter import Meter
 from kaniko_core.registry.pacing import Pacing

@@ -9,11 +9,12 @@ import json
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from kaniko_core.addresses.url import Url, parse_url
 from kaniko_core.errors import RegistryError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.session import origin_of
 from kaniko_core.remote.git.run import GitFailed
 from kaniko_core.remote.lfs.answers import Endpoint, action_headers

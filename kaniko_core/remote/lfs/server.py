@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 from kaniko_core.errors import (
@@ -21,6 +20,7 @@ from kaniko_core.errors import (
     RegistryError,
     disk_errors,
 )
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.pacing import Pacing
 from kaniko_core.registry.session import MAX_REDIRECTS, REDIRECTS, origin_of
 from kaniko_core.registry.transport import Reply, Transport

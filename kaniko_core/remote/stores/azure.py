@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from email.utils import formatdate
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from kaniko_core.addresses.archives import BucketObject
 from kaniko_core.errors import ContextError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.clouds_azure import Nation, azure_token
 from kaniko_core.registry.errands import NoAnswer
 from kaniko_core.remote.stores.places import (

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, BinaryIO, cast
 
 from kaniko_core.addresses.archives import BucketObject, Store
 from kaniko_core.errors import ContextError, KanikoError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.entry import SECOND
 from kaniko_core.progress import Progress
 from kaniko_core.registry.hosts import HostRules, Trust, canonical

@@ -16,11 +16,11 @@ import io
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from kaniko_core.addresses.archives import Store
 from kaniko_core.errors import ContentError
+from kaniko_core.lean import dataclass
 from kaniko_core.progress import Direction, Progress
 from kaniko_core.registry.meter import Meter
 

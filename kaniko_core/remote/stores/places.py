@@ -8,13 +8,14 @@ given to it in so many words.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from kaniko_core.errors import ContextError, UsageError, reason_of
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.clouds import Fetched
 from kaniko_core.registry.hosts import Trust
 from kaniko_core.registry.proxies import Proxies

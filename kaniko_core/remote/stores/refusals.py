@@ -7,10 +7,10 @@ kind of failure are taken from them.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from kaniko_core.addresses.archives import BucketObject, Store
 from kaniko_core.errors import ContextError
+from kaniko_core.lean import dataclass
 from kaniko_core.remote.stores.places import Place
 
 _STATUS = re.compile(r"status code: (\d{3})")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from kaniko_core.addresses.archives import BucketObject
 from kaniko_core.errors import ContextError
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.clouds_amazon import amazon_complaint, amazon_session
 from kaniko_core.remote.stores.places import (
     Place,

@@ -20,10 +20,11 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kaniko_core.errors import ContentError, ContextError, RegistryError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.progress import BytesMoved, Direction, Progress
 from kaniko_core.registry.meter import Meter

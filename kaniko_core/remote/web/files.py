@@ -12,12 +12,13 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from kaniko_core.addresses.url import Url, parse_url
 from kaniko_core.errors import ContextError, RegistryError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.oci.digest import Digest
 from kaniko_core.progress import Progress
 from kaniko_core.registry.pacing import Pacing

@@ -12,11 +12,12 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import urljoin
 
 from kaniko_core.addresses.url import Url, parse_url
 from kaniko_core.errors import RegistryError, UsageError
+from kaniko_core.lean import dataclass
 from kaniko_core.registry.failures import BUSY, Busy, retry_after
 from kaniko_core.registry.pacing import Pacing
 from kaniko_core.registry.session import MAX_REDIRECTS, REDIRECTS, origin_of
