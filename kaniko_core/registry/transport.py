@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kaniko_core.errors import ContentError, RegistryError
+from kaniko_core.registry.bodies import pieces
 from kaniko_core.registry.connections import Connections
 from kaniko_core.registry.hosts import UNVERIFIED, HostRules, Trust, has_port, tls_context
 from kaniko_core.registry.network import (
@@ -74,7 +75,7 @@ class Reply:
     def chunks(self) -> Iterator[bytes]:
         """Yield the body; raise a temporary RegistryError where the connection breaks."""
         with sentences(self._host):
-            yield from self._response.iter_raw()
+            yield from pieces(self._response)
 
     def read(self, limit: int, what: str) -> bytes:
         """Return the whole body and close; raise ContentError beyond *limit* bytes.
