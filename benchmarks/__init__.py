@@ -16,7 +16,7 @@ chosen with ``--place`` and printed.
     traffic     what they cost the network and the registry
     bars        what is allowed, and whether a run kept it
     tables      the results in text and in Markdown
-    results     the numbers in a file, and back
+    numbers     all of them in a file, and back
     plots       pictures of such a file:     ``plots.draw(results: Path, directory: Path)``
     profiling   where our time goes:         ``profiling.profile(command, env=...) -> str``
     growth, sizes, slow_link, scan, contexts: for one question each

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks import bars, results, tables, traffic
+from benchmarks import bars, numbers, tables, traffic
 from benchmarks.bench import Bench
 from benchmarks.instruments import INSTRUMENTS, Instrument
 from benchmarks.limits import Tools
 from benchmarks.measure import CommandError, adopt_orphans, end_descendants
+from benchmarks.numbers import Results
 from benchmarks.peers import Ours, Peer, peer
-from benchmarks.results import Results
 from benchmarks.scenarios import SCENARIOS, Scenario
 from integration.readers import unmount_below
 from integration.world import end_in_good_order, running_registry
@@ -73,16 +73,14 @@ def main() -> None:
     """Do what was asked for; the exit status says whether every scenario could be played."""
     arguments = _arguments()
     if arguments.show:
-        measured = results.merged(arguments.show)
+        measured = numbers.merged(arguments.show)
     else:
         if os.geteuid() != 0:
             raise SystemExit("benchmarks: run them as root: they make base images and namespaces")
         measured = _measured(arguments, arguments.scenario or list(_TITLES))
         if arguments.profile:
             raise SystemExit("\n".join(measured.failures.values()) or None)
-    # Several files that are shown become one, too.
-    path = results.DIRECTORY / f"{time.strftime('%Y%m%d-%H%M%S')}-{measured.about['place']}.json"
-    measured.write(path, bars.verdicts(measured.outcomes))
+    path = _kept(measured, arguments.show or ())
     _report(measured, arguments.markdown)
     print(f"numbers: {path}")
     if arguments.plot:
@@ -92,6 +90,15 @@ def main() -> None:
             print(f"picture: {picture}")
     if measured.failures:
         raise SystemExit(f"benchmarks: not measured: {', '.join(measured.failures)}")
+
+
+def _kept(measured: Results, shown: Sequence[Path]) -> Path:
+    """Return the file with all numbers, written now unless it is the one that is shown."""
+    if len(shown) == 1:
+        return shown[0]
+    path = numbers.DIRECTORY / f"{time.strftime('%Y%m%d-%H%M%S')}-{measured.about['place']}.json"
+    measured.write(path, bars.verdicts(measured.outcomes))
+    return path
 
 
 def _measured(arguments: argparse.Namespace, names: Sequence[str]) -> Results:
@@ -107,7 +114,7 @@ def _measured(arguments: argparse.Namespace, names: Sequence[str]) -> Results:
         for instrument in instruments:
             instrument.prepare()
     traffic.leave_network()
-    measured = Results(results.about(arguments.place, arguments.runs, Tools.installed().names))
+    measured = Results(numbers.about(arguments.place, arguments.runs, Tools.installed().names))
     try:
         if scenarios:
             _play(scenarios, arguments, measured)

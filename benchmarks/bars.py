@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from benchmarks.results import Outcome
+from benchmarks.numbers import Outcome
 
 _MEBIBYTE = 1 << 20
 _MEMORY = 200  # MiB: peak of the whole process tree, in any scenario
@@ -67,10 +67,11 @@ def _of_commands(outcomes: Outcomes, name: str) -> float | None:
 
 def _more_per_run(outcomes: Outcomes, name: str) -> float | None:
     """Return what each RUN beyond the first added to the large base's one."""
-    if "ours" not in getattr(outcomes.get("large-base"), "costs", {}):
+    one = outcomes.get("large-base")
+    if one is None or "ours" not in one.costs:
         return None
-    one = outcomes["large-base"].median("ours", "seconds")
-    return (outcomes[name].median("ours", "seconds") - one) / (_TEN_RUNS - 1)
+    more = outcomes[name].median("ours", "seconds") - one.median("ours", "seconds")
+    return more / (_TEN_RUNS - 1)
 
 
 def _times_limit(scenario: str, allowed: float) -> Bar:

@@ -19,8 +19,8 @@ from typing import assert_never
 
 from benchmarks.limits import Tools, Yardstick
 from benchmarks.measure import CommandError, Cost, measure
+from benchmarks.numbers import Outcome
 from benchmarks.peers import TRASH, Commands, Peer
-from benchmarks.results import Outcome
 from benchmarks.scenarios import Scenario, Start, Work
 from benchmarks.traffic import Meter
 from integration import images, readers

@@ -26,7 +26,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks import results, sizes
+from benchmarks import numbers, sizes
 from benchmarks.measure import CommandError, Cost, adopt_orphans, measure
 from integration import images
 from integration.world import REPOSITORY, Registry, end_in_good_order, running_registry
@@ -244,9 +244,9 @@ def _keep(measured: Mapping[str, Sequence[Point]], arguments: argparse.Namespace
         for name, points in measured.items()
     }
     name = f"growth-{time.strftime('%Y%m%d-%H%M%S')}-{arguments.place}.json"
-    path = results.DIRECTORY / name
+    path = numbers.DIRECTORY / name
     path.parent.mkdir(exist_ok=True)
-    about = results.about(arguments.place, arguments.runs, {})
+    about = numbers.about(arguments.place, arguments.runs, {})
     path.write_text(json.dumps({**about, "growth": values}, indent=2) + "\n")
     return path
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import in_place, link
 from benchmarks.measure import Cost
-from benchmarks.results import Limit, Outcome
+from benchmarks.numbers import Limit, Outcome
 from integration import images
 from integration.kaniko_images import kaniko_images
 from integration.readers import Podman

@@ -17,6 +17,7 @@ busybox image in the same place, without namespaces or mounts.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -27,8 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import CommandError
+from benchmarks.numbers import Limit
 from benchmarks.peers import set_aside
-from benchmarks.results import Limit
 from benchmarks.scenarios import Part, Scenario
 from benchmarks.traffic import blob
 from integration import images, readers
@@ -123,6 +124,8 @@ class Yardstick:
         if self._scenario.commands:
             source = self._turn / "root"
             commands = self._run_commands(source)
+        # As before a builder's turn: what others wrote must not be flushed to disk meanwhile.
+        os.sync()
         for part in self._scenario.limit:
             self._take_part(part, source, base)
         if Part.DOWNLOAD in self._scenario.limit and self._turns == 1:
@@ -166,6 +169,7 @@ class Yardstick:
         if not tar.exists():
             self._tars.mkdir(exist_ok=True)
             timed((*self._tools.gunzip, str(layer.file)), tar)
+            os.sync()
         root = self._turn / "base"
         root.mkdir(exist_ok=True)
         name = f"{self._tools.gunzip[0]} -d"
@@ -215,6 +219,7 @@ class Yardstick:
         for layer in manifest["layers"]:
             file = images.busybox_layout() / "blobs" / layer["digest"].replace(":", "/")
             timed(("tar", "-C", str(root), "-xzf", str(file)))
+        os.sync()
         return timed(in_chroot(root, self._scenario.commands))
 
     def _add(self, name: str, command: Command, output: Path | None = None) -> None:

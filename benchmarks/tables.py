@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.bars import Verdict, of_own_bar
-from benchmarks.results import Limit, Outcome, Results
+from benchmarks.numbers import Limit, Outcome, Results
 
 _MEGABYTE = 1_000_000
 _DASH = "-"

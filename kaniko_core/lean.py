@@ -32,6 +32,8 @@ _METHODS = frozenset(
 )
 # Objects of a class that are made before its ``__init__`` is compiled: about what that costs.
 _BEFORE_COMPILING = 50
+# What the standard decorator searches each annotation for, if that is a text.
+_MARKS = ("ClassVar", "InitVar", "KW_ONLY")
 _ORDER = {"__lt__": lt, "__le__": le, "__gt__": gt, "__ge__": ge}
 _Fields = tuple[dataclasses.Field[Any], ...]
 
@@ -86,7 +88,7 @@ class _Lean:
         only_fields = dataclasses.dataclass(
             init=False, repr=False, eq=False, slots=self.slots, kw_only=self.kw_only
         )
-        cls: Any = only_fields(declared)
+        cls: Any = _with_plain_annotations(only_fields, declared)
         # Read by the standard decorator, of classes that others inherit from.
         parameters = cls.__dataclass_params__
         parameters.init = parameters.eq = True
@@ -116,6 +118,24 @@ class _Lean:
         if self.order:
             for name, holds in _ORDER.items():
                 _give(cls, name, _ordered(holds, values))
+
+
+def _with_plain_annotations(decorate: Callable[[type], type], declared: type) -> type:
+    """Return *declared* as *decorate* makes it, which need not search texts for what is not there.
+
+    It does so three times for each annotation, and takes a third of its time for it.
+    """
+    annotations = declared.__annotations__
+    said = " ".join(map(str, annotations.values()))
+    if any(mark in said for mark in _MARKS):
+        return decorate(declared)
+    declared.__annotations__ = dict.fromkeys(annotations, object)
+    cls: Any = decorate(declared)
+    # With slots, it is another class.
+    declared.__annotations__ = cls.__annotations__ = annotations
+    for field in dataclasses.fields(cls):
+        field.type = annotations[field.name]
+    return cls  # type: ignore[no-any-return]
 
 
 def _has_ordered_defaults(fields: _Fields) -> bool:
@@ -154,7 +174,8 @@ class _Init:
         self._left = _BEFORE_COMPILING if plain else 0
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        if instance is None or self._left <= 0:
+        # Since Python 3.13, inspect.signature asks as if the class were an object of itself.
+        if not isinstance(instance, self._cls) or self._left <= 0:
             return self._compiled().__get__(instance, owner)
         self._left -= 1
         return partial(self._fill, instance)

@@ -1,12 +1,17 @@
-"""What tests of several parts need: registries in this process, and no proxy before them."""
+"""What tests of several parts need: registries in this process, no proxy before them, no clock."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.registry_server import RegistryServer, running_registry
+
+# Hypothesis fails an example that takes 200 ms, which says more about the machine than about us.
+settings.register_profile("no clock", deadline=None)
+settings.load_profile("no clock")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -110,6 +111,7 @@ class RegistryServer:
     address: str = ""
     ranges: bool = True
     refused: Answer | None = None  # to those who ask for a part that has an end
+    room: threading.Semaphore | None = None  # for so many requests at once; others are refused
     mounts: bool = True
     challenge: str | None = None
     authorized: set[str] = field(default_factory=set)
@@ -183,6 +185,20 @@ class _Handler(Handler):
             self.close_connection = True
 
     def _serve(self) -> None:
+        room = self.server.state.room
+        if room is None:
+            self._take()
+        elif room.acquire(blocking=False):
+            time.sleep(0.01)  # else one is gone before the next one comes
+            try:
+                self._take()
+            finally:
+                room.release()
+        else:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            self._send(429, {}, b"", None)
+
+    def _take(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         state = self.server.state

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bars, limits, peers, results, scenarios, tables
+from benchmarks import bars, limits, numbers, peers, scenarios, tables
+from benchmarks.__main__ import main
 from benchmarks.instruments import INSTRUMENTS
 from benchmarks.limits import Tools
 from benchmarks.measure import CommandError, Cost, measure
-from benchmarks.results import Limit, Outcome, Results
+from benchmarks.numbers import Limit, Outcome, Results
 from integration.world import REPOSITORY
 
 ABOUT = {
@@ -65,7 +66,7 @@ def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     written.outcomes["large-base"].limits = [Limit({"curl": 0.5}, 3.0, 4.0), Limit({"curl": 0.6})]
     written.write(tmp_path / "results.json", bars.verdicts(written.outcomes))
 
-    read = results.read(tmp_path / "results.json")
+    read = numbers.read(tmp_path / "results.json")
 
     assert read == written
 
@@ -90,10 +91,27 @@ def test_of_several_files_the_latest_counts(tmp_path: Path) -> None:
     Results(ABOUT, {"a": Outcome({"ours": costs(1)})}, {"b": "failed"}).write(one)
     Results(ABOUT, {"b": Outcome({"ours": costs(2)})}).write(two)
 
-    both = results.merged([one, two])
+    both = numbers.merged([one, two])
 
     assert set(both.outcomes) == {"a", "b"}
     assert both.failures == {}
+
+
+def test_files_of_different_places_are_not_merged(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{place}.json" for place in ("disk", "memory")]
+    for path in paths:
+        Results({**ABOUT, "place": path.stem}, {"a": Outcome({"ours": costs(1)})}).write(path)
+    with pytest.raises(SystemExit, match="elsewhere"):
+        numbers.merged(paths)
+
+
+def test_to_show_a_file_writes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, kept = tmp_path / "1.json", tmp_path / "kept"
+    Results(ABOUT, {"large-base": an_outcome()}).write(path)
+    monkeypatch.setattr(numbers, "DIRECTORY", kept)
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--show", str(path)])
+    main()
+    assert not kept.exists()
 
 
 # --- bars ---------------------------------------------------------------------------------

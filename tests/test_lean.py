@@ -60,10 +60,11 @@ def twins(draw: st.DrawFn) -> tuple[type, type]:
         )
     )
     counted = draw(st.booleans())
+    kinds = draw(st.sampled_from([{}, {"KIND": "ClassVar[str]"}]))
 
     def declared() -> type:
         namespace: dict[str, Any] = {
-            "__annotations__": {name: "object" for name, _ in fields} | {"KIND": "ClassVar[str]"},
+            "__annotations__": {name: "object" for name, _ in fields} | kinds,
             "__doc__": "A declaration.",
             "__module__": __name__,
             "KIND": "fixed",
@@ -117,6 +118,20 @@ def test_looks_the_same(both: tuple[type, type]) -> None:
         assert getattr(left, "__qualname__", None) == getattr(right, "__qualname__", None), name
         if not callable(left) and not name.startswith("__dataclass") and name in _PLAIN:
             assert left == right, name
+
+
+def test_signature_is_seen_by_whoever_asks_for_what_is_bound_to_the_class() -> None:
+    """Python 3.13 and later do."""
+
+    @lean.dataclass(frozen=True, slots=True)
+    class Fresh:
+        """Nobody has made one."""
+
+        number: int
+        word: str = ""
+
+    bound = inspect.getattr_static(Fresh, "__init__").__get__(Fresh, type)
+    assert str(inspect.signature(bound)) == "(number: 'int', word: 'str' = '') -> None"
 
 
 # What differs in name between versions of Python.

@@ -97,6 +97,19 @@ def test_an_upper_directory_can_be_mounted_again(
     assert (tmp_path / "upper/log").read_text() == "x\nx\n"
 
 
+def test_a_root_that_was_left_is_unmounted_before_the_next_is_mounted(
+    sandbox: Sandbox, image: Path, tmp_path: Path
+) -> None:
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
+    for _ in range(3):
+        with sandbox.mounted([image], upper=tmp_path / "upper", work=tmp_path / "work") as root:
+            sandbox.run(process("/bin/sh", "-c", "echo x >> /log"), root, Heard())
+            root.leave()
+
+    assert (tmp_path / "upper/log").read_text() == "x\nx\nx\n"
+
+
 def test_a_read_only_root_shows_the_merged_layers(
     sandbox: Sandbox, image: Path, tmp_path: Path
 ) -> None:

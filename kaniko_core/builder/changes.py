@@ -33,9 +33,11 @@ def without(entries: Iterable[Entry], ignored: IgnoreRules) -> Iterator[Entry]:
 
     A file whose first name is ignored goes by the first of its names that is not.
     """
-    if not ignored.covered:
-        yield from entries
-        return
+    # Most builds ignore nothing, and then no entry need pass through here.
+    return _without(entries, ignored) if ignored.covered else iter(entries)
+
+
+def _without(entries: Iterable[Entry], ignored: IgnoreRules) -> Iterator[Entry]:
     first_names: dict[bytes, Entry | bytes] = {}
     for entry in entries:
         if ignored.covers(entry.name):

@@ -275,8 +275,9 @@ class Delivery:
         with _pushing(reference):
             for layer in _layers(content):
                 offer = self._offered.get((registry, layer.descriptor.digest))
-                if offer is not None:
-                    _await(offer, reference.repository)
+                # One that is still under way is joined below, beside all else that is sent.
+                if offer is not None and offer.upload.done():
+                    _raise_for(offer, reference.repository)
             try:
                 self._put(reference, content)
             except RegistryError as error:
@@ -325,8 +326,8 @@ class Delivery:
         return f"{said}; the image is there as {named}"
 
 
-def _await(offer: _Offer, repository: Repository) -> None:
-    """Wait for the layer; that another repository did not take it says nothing of *repository*."""
+def _raise_for(offer: _Offer, repository: Repository) -> None:
+    """Raise what went wrong; that another repository refused it says nothing of *repository*."""
     try:
         offer.upload.result()
     except RegistryError:

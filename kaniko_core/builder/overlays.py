@@ -171,6 +171,7 @@ class OverlayTree:
             self.workspace.sandbox.run(command(below), mounted, output)
             if pack is not None:
                 self._see(mounted.below)
+            mounted.leave()
         upper = directory / "upper"
         return self._with(StepDirectory(upper), lambda: upper_entries(upper, self.view), pack)
 

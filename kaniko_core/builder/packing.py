@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 
 from kaniko_core.builder.changes import ignored_changes, without
 from kaniko_core.builder.locating import locate
@@ -88,5 +89,5 @@ def not_later(entries: Iterable[Entry], seconds: int) -> Iterator[Entry]:
     """
     latest = seconds * SECOND
     for entry in entries:
-        entry.mtime_ns = min(entry.mtime_ns, latest)
-        yield entry
+        # Another: the step's tree may be made of the same entries at this moment, and RUN sees it.
+        yield entry if entry.mtime_ns <= latest else replace(entry, mtime_ns=latest)

@@ -64,7 +64,7 @@ class Workspace:
         self._cache_dir = cache_dir
         # The first to be entered, so that the last who needs anything of it is gone before.
         self._uses = stack.enter_context(Uses(cache_dir))
-        self._background = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="sandbox"))
+        self._background = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="sandbox"))
         self._stack = stack
         self._numbers = itertools.count()
         self._lock = threading.RLock()
@@ -110,7 +110,10 @@ class Workspace:
             sandbox, self._sandbox, self._layers = self._sandbox, None, None
         # Only what is there now: should the build start over, it makes others beside it.
         left = [path for kind in _UNPACKED for path in (self.directory / kind).glob("*")]
-        self._background.submit(_clear, sandbox, left)
+        # Beside each other: what is mounted still is gone, too, when the sandbox has ended.
+        if sandbox is not None:
+            self._background.submit(_close, sandbox)
+        self._background.submit(_discard_all, left)
 
     @property
     def whiteouts(self) -> Whiteouts:
@@ -191,10 +194,7 @@ def _close(sandbox: Future[Sandbox]) -> None:
         sandbox.result().close()
 
 
-def _clear(sandbox: Future[Sandbox] | None, left: Sequence[Path]) -> None:
-    # In this order: what is mounted would only seem to be gone.
-    if sandbox is not None:
-        _close(sandbox)
+def _discard_all(left: Sequence[Path]) -> None:
     for path in left:
         discard(path)
 

@@ -98,7 +98,8 @@ def _expanded(
         *(item.parameter(group.title) for group in groups.values() for item in group.options),
     ]
     wrapper.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in shown}
+    # The signature says it all, and nothing in it is a text that typer would have to evaluate.
+    wrapper.__annotations__ = {}
     setattr(wrapper, _GROUPS, tuple(groups.values()))
     return wrapper
 

@@ -108,16 +108,20 @@ def tar_stream(
         position += len(blocks)
         if headers is not None:
             headers.append(position - BLOCK)
+        while len(blocks) > CHUNK:  # extended attributes can be that large together
+            yield buffer.add(blocks[:CHUNK])
+            blocks = blocks[CHUNK:]
+        size = entry.size if entry.kind is Kind.FILE else 0
+        padding = -size % BLOCK
+        position += size + padding
+        content = entry.content
+        # Most files are small, and read at once; what is odd about one, the other way tells.
+        if size and isinstance(content, bytes) and buffer.add_file(blocks, content, size):
+            continue
         if full := buffer.add(blocks):
             yield full
-        size = entry.size
-        if size and entry.kind is Kind.FILE:
-            padding = -size % BLOCK
-            position += size + padding
-            content = entry.content
-            # Most files are small, and read at once; what is odd about one, the other way tells.
-            if not (isinstance(content, bytes) and buffer.add_file(content, size)):
-                yield from _content(entry, buffer)
+        if size:
+            yield from _content(entry, buffer)
             if padding and (full := buffer.add(_PADDING[:padding])):
                 yield full
     if full := buffer.add(tarheader.END_OF_ARCHIVE):
@@ -149,24 +153,32 @@ class _Buffer:
         self._view[: self._used] = data[room:]
         return full
 
-    def add_file(self, path: bytes, size: int) -> bool:
-        """Append the file at *path*, or return False: no room, no such file, or another size."""
+    def add_file(self, header: bytes, path: bytes, size: int) -> bool:
+        """Append *header* and the file at *path*, padded; or nothing, and return False.
+
+        That is where there is no room for all of it, no such file, or another size.
+        """
         start = self._used
-        end = start + size
-        if end >= CHUNK:
+        content = start + len(header)
+        end = content + size
+        padded = end + -size % BLOCK
+        if padded >= CHUNK:
             return False
+        view = self._view
         try:
             fd = os.open(path, CONTENT_FLAGS)
             try:
                 # A byte more than there should be tells that the file has ended.
-                count = os.readv(fd, (self._view[start : end + 1],))
+                count = os.readv(fd, (view[content : end + 1],))
             finally:
                 os.close(fd)
         except OSError:
             return False
         if count != size:
             return False
-        self._used = end
+        view[start:content] = header
+        view[end:padded] = _PADDING[: padded - end]
+        self._used = padded
         return True
 
     def fill(self, read: Callable[[memoryview], int], wanted: int) -> int:

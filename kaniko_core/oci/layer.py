@@ -24,7 +24,7 @@ from kaniko_core.oci.compression import Compression, compressed
 from kaniko_core.oci.digest import Digest, VerifyingReader
 from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Layer
-from kaniko_core.oci.opening import open_entries, open_tar
+from kaniko_core.oci.opening import open_tar
 from kaniko_core.oci.spec import Descriptor
 from kaniko_core.oci.tarheader import MTIME
 
@@ -228,4 +228,4 @@ def _hashed(
         future.result()
 
 
-__all__ = ["FileLayer", "open_entries", "open_tar", "recompress", "write_layer"]
+__all__ = ["FileLayer", "open_tar", "recompress", "write_layer"]

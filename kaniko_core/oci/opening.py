@@ -1,11 +1,13 @@
 """The tar of a layer, read with every promise checked.
 
-    open_tar   blob ─ digest and size ─▶ uncompressed ─▶ a few chunks ─▶ diff ID ─▶ the caller
-               └──────────── a thread of its own ───┘   that wait       the caller's thread
+    open_tar   blob ─ digest and size ─▶ uncompressed ─▶ a few chunks ─▶ the caller
+               └──────────── a thread of its own ───┘        │           the caller's thread
+                                                             └─▶ diff ID, by who has time
 
-The two threads have about the same to do where the caller writes files, and each chunk goes from
-one processor to the other once: what is hashed is in the cache of the one that uses it next.
-Chunks are small for the same reason.
+The two threads have about the same to do where the caller writes files; which of them has more
+depends on the layer. So the hash of the tar belongs to neither: a thread that would have to wait
+for the other hashes some chunks instead. Chunks are small, so that a few of them fit into the
+processor's own cache.
 """
 
 from __future__ import annotations
@@ -13,23 +15,24 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Generator, Iterable
+from collections import deque
+from collections.abc import Generator
 from contextlib import closing
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, BinaryIO, cast
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from kaniko_core.errors import ContentError, DigestMismatch
-from kaniko_core.oci.archive import tar_stream
 from kaniko_core.oci.compression import decompressed_unbuffered
-from kaniko_core.oci.entry import Entry
 from kaniko_core.oci.image import Layer, Replaceable
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# Bytes that are read at a time: a few fit into a processor's own cache.
-_CHUNK = 256 << 10
+_Item = TypeVar("_Item")
+
+_CHUNK = 256 << 10  # bytes
 _CHUNKS_AHEAD = 16  # that may wait for the caller
+_HASHES_BEHIND = 32  # chunks that may wait to be hashed, those that the caller has had included
 
 
 def open_tar(layer: Layer) -> BinaryIO:
@@ -45,19 +48,44 @@ def open_tar(layer: Layer) -> BinaryIO:
     return cast(BinaryIO, _Tar(layer))
 
 
-def open_entries(entries: Iterable[Entry]) -> BinaryIO:
-    """Return the tar that *entries* make as a stream, which a thread reads ahead.
+class _Hashing:
+    """The hash of all chunks in their order, whichever thread takes them."""
 
-    As with :func:`open_tar`, a read may give less than was asked for, and the caller closes it.
-    """
-    return cast(BinaryIO, _ReadAhead(tar_stream(entries)))
+    def __init__(self, algorithm: str) -> None:
+        self._hash = hashlib.new(algorithm)
+        self._waiting: deque[bytes] = deque()
+        self._turn = threading.Lock()
 
+    def add(self, chunk: bytes) -> None:
+        """Let *chunk* be the next."""
+        self._waiting.append(chunk)
 
-def _tar_chunks(layer: Layer) -> Generator[bytes, None, None]:
-    """Yield the uncompressed tar of *layer*; at its end, the blob has been verified."""
-    with layer.open() as blob, decompressed_unbuffered(blob) as tar:
-        while chunk := tar.read(_CHUNK):
-            yield chunk
+    def advance(self) -> bool:
+        """Hash one chunk; return False where there is none, or another thread is at it."""
+        if not self._waiting or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            self._hash_first()
+        finally:
+            self._turn.release()
+        return True
+
+    def catch_up(self, behind: int = 0) -> None:
+        """Hash until at most *behind* chunks are left."""
+        while len(self._waiting) > behind:
+            with self._turn:
+                self._hash_first()
+
+    def hexdigest(self) -> str:
+        """Return the hash of all chunks; none may be added any more."""
+        self.catch_up()
+        with self._turn:
+            return self._hash.hexdigest()
+
+    def _hash_first(self) -> None:
+        # Another thread may have been quicker, since somebody looked.
+        if self._waiting:
+            self._hash.update(self._waiting.popleft())
 
 
 class _Shared:
@@ -69,22 +97,33 @@ class _Shared:
         stopped: whether they are not wanted any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hashing: _Hashing) -> None:
         self.chunks: SimpleQueue[bytes | BaseException] = SimpleQueue()
         self.room: SimpleQueue[None] = SimpleQueue()
+        self.hashing = hashing
         self.stopped = False
         for _ in range(_CHUNKS_AHEAD):
             self.room.put(None)
 
+    def taken(self, queue: SimpleQueue[_Item]) -> _Item:
+        """Return the next of *queue*; hash as long as it has none."""
+        while True:
+            try:
+                return queue.get_nowait()
+            except Empty:
+                if not self.hashing.advance():
+                    return queue.get()
 
-def _read_all(chunks: Generator[bytes, None, None], shared: _Shared) -> None:
-    """Put *chunks* into *shared* until they end, fail or are not wanted any more."""
+
+def _read_all(layer: Layer, shared: _Shared) -> None:
+    """Put the chunks of *layer* into *shared* until they end, fail or are not wanted any more."""
     end: bytes | BaseException = b""
     try:
-        with closing(chunks):
-            for chunk in filter(None, chunks):
+        with closing(_chunks(layer)) as chunks:
+            for chunk in chunks:
+                shared.hashing.add(chunk)
                 shared.chunks.put(chunk)
-                shared.room.get()
+                shared.taken(shared.room)
                 if shared.stopped:
                     break
     except BaseException as error:
@@ -92,19 +131,27 @@ def _read_all(chunks: Generator[bytes, None, None], shared: _Shared) -> None:
     shared.chunks.put(end)
 
 
-class _ReadAhead(io.RawIOBase):
-    """A stream of chunks, which a thread gets while those before them are being used.
+def _chunks(layer: Layer) -> Generator[bytes, None, None]:
+    """Yield the uncompressed tar of *layer*; at its end, the blob has been verified."""
+    with layer.open() as blob, decompressed_unbuffered(blob) as tar:
+        while chunk := tar.read(_CHUNK):
+            yield chunk
+
+
+class _Tar(io.RawIOBase):
+    """The tar of a layer, which a thread gets while what came before is being used.
 
     The thread knows nothing of this object, so that forgetting it closes it.
     """
 
-    def __init__(self, chunks: Generator[bytes, None, None]) -> None:
+    def __init__(self, layer: Layer) -> None:
         super().__init__()
-        self._shared = _Shared()
+        self._layer = layer
+        self._shared = _Shared(_Hashing(layer.diff_id.algorithm))
         self._rest = b""
         self._ended: bytes | BaseException | None = None
         self._thread = threading.Thread(
-            target=_read_all, args=(chunks, self._shared), name="read layer", daemon=True
+            target=_read_all, args=(layer, self._shared), name="read layer", daemon=True
         )
         self._thread.start()
 
@@ -127,18 +174,6 @@ class _ReadAhead(io.RawIOBase):
         view[: len(data)] = data
         return len(data)
 
-    def _next(self) -> bytes:
-        shared = self._shared
-        if self._ended is None:
-            chunk = shared.chunks.get()
-            if isinstance(chunk, bytes) and chunk:
-                shared.room.put(None)
-                return chunk
-            self._ended = chunk
-        if isinstance(self._ended, BaseException):
-            raise self._ended
-        return b""
-
     def close(self) -> None:
         """Stop the thread, and wait for it to have closed the layer."""
         if not self.closed:
@@ -147,21 +182,10 @@ class _ReadAhead(io.RawIOBase):
             self._thread.join()
         super().close()
 
-
-class _Tar(_ReadAhead):
-    """The tar of a layer; what is read of it is hashed."""
-
-    def __init__(self, layer: Layer) -> None:
-        self._layer = layer
-        self._hash = hashlib.new(layer.diff_id.algorithm)
-        super().__init__(_tar_chunks(layer))
-
     def _next(self) -> bytes:
         try:
-            chunk = super()._next()
-            if chunk:
-                self._hash.update(chunk)
-            else:
+            chunk = self._taken()
+            if not chunk:
                 self._check()
             return chunk
         except ContentError as error:
@@ -169,8 +193,21 @@ class _Tar(_ReadAhead):
                 raise self._layer.lost(error) from error
             raise
 
+    def _taken(self) -> bytes:
+        shared = self._shared
+        if self._ended is None:
+            chunk = shared.taken(shared.chunks)
+            if isinstance(chunk, bytes) and chunk:
+                shared.room.put(None)
+                shared.hashing.catch_up(_HASHES_BEHIND)
+                return chunk
+            self._ended = chunk
+        if isinstance(self._ended, BaseException):
+            raise self._ended
+        return b""
+
     def _check(self) -> None:
-        actual, promised = self._hash.hexdigest(), self._layer.diff_id
+        actual, promised = self._shared.hashing.hexdigest(), self._layer.diff_id
         if actual != promised.hex:
             raise DigestMismatch(
                 f"the tar of layer {self._layer.descriptor.digest} has the digest "

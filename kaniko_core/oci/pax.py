@@ -75,7 +75,11 @@ def nanoseconds(value: bytes) -> int:
 
 
 def extend(entry: Entry, extended: dict[bytes, bytes]) -> None:
-    """Let the records of PAX headers replace what the header says."""
+    """Let the records of PAX headers replace what the header says.
+
+    Raises:
+        ContentError: one of them is damaged.
+    """
     for key, value in extended.items():
         if key.startswith(_XATTR):
             name = _decoded_key(key.removeprefix(_XATTR))
@@ -96,6 +100,8 @@ def extend(entry: Entry, extended: dict[bytes, bytes]) -> None:
             entry.gid = decimal(value)
         elif key == b"mtime":
             entry.mtime_ns = nanoseconds(value)
+    if any(b"\0" in name for name in entry.xattrs):
+        raise ContentError("the tar archive has an extended attribute with a NUL in its name")
     # The path of a sparse file is a directory of GNU tar's invention.
     if extended.get(b"GNU.sparse.name"):
         entry.name = extended[b"GNU.sparse.name"]

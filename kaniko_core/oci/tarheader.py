@@ -8,7 +8,6 @@ Sources: POSIX.1-2017, pax, "ustar Interchange Format"; the GNU tar manual, "Bas
 
 from __future__ import annotations
 
-from struct import Struct
 from zlib import adler32
 
 from kaniko_core.errors import ContentError, UnsafeEntry
@@ -20,10 +19,6 @@ MTIME = 136
 END_OF_ARCHIVE = bytes(2 * BLOCK)
 # PATH_MAX of Linux, without the final NUL: no longer name can be opened.
 LONGEST_NAME = 4095
-
-# name, mode, uid, gid, size, mtime, checksum, type, link, magic and version, user and group
-# name (skipped), device major and minor, prefix
-FIELDS = Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
 
 # What fits into the fields of a ustar header: numbers, and bytes of a name.
 LARGEST_ID = 0o7777777

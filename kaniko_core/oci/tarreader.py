@@ -23,6 +23,8 @@ from kaniko_core.oci.tarheader import BLOCK, number, readable, text
 _CHUNK = 1 << 20  # bytes to ask the stream for
 _LARGEST_EXTENSION = 1 << 20  # bytes of a PAX header or a GNU long name; Go's limit too
 _LARGEST_ID = (1 << 32) - 2  # the next one means "unchanged" to chown
+# Of Linux, which has 32 bits for both: include/linux/kdev_t.h.
+_LARGEST_MAJOR, _LARGEST_MINOR = (1 << 12) - 1, (1 << 20) - 1
 
 _KINDS = {kind.value: kind for kind in Kind if kind not in {Kind.WHITEOUT, Kind.OPAQUE}} | {
     b"\0": Kind.FILE,  # before POSIX
@@ -272,8 +274,7 @@ class TarReader:
             # Links, devices, FIFOs and directories have no data, whatever their size field says.
             self._expect(entry.size if header[156] == _DUMPED else 0)
             if kind is Kind.CHARACTER or kind is Kind.BLOCK:
-                major, minor = _DEVICE.unpack_from(header, 329)
-                entry.device = (number(major), number(minor))
+                entry.device = _device(header)
         return _finished(entry)
 
     def _owner(self, fields: bytes) -> tuple[int, int, int]:
@@ -297,6 +298,14 @@ class TarReader:
 
     def _stored_block(self) -> bytes:
         return self._stored(BLOCK)
+
+
+def _device(header: bytes) -> tuple[int, int]:
+    """Return the device numbers of *header*, which one of another system may have larger."""
+    major, minor = map(number, _DEVICE.unpack_from(header, 329))
+    if not (0 <= major <= _LARGEST_MAJOR and 0 <= minor <= _LARGEST_MINOR):
+        raise ContentError(f"the tar archive has a device that Linux has not: {major}:{minor}")
+    return major, minor
 
 
 def _finished(entry: Entry) -> Entry | None:

@@ -25,9 +25,11 @@ from functools import partial
 
 from kaniko_core.errors import KanikoError, RegistryError
 from kaniko_core.lean import dataclass
+from kaniko_core.registry.failures import Busy
 from kaniko_core.registry.transport import Reply
 
 _GLANCE = 0.2  # seconds after which a reader that waits looks whether everything was given up
+_SMALL = 4096  # bytes; what arrives in smaller pieces is put together
 
 # Asks for the bytes from the first position up to, and without, the second.
 AskRange = Callable[[int, int], Reply]
@@ -113,7 +115,7 @@ class _Part:
         self._lanes = lanes
         self._pieces: deque[bytes] = deque()
         self._changed = threading.Condition()
-        self._error: Exception | None = None
+        self.error: Exception | None = None
         self._fetched = False  # or will not be
         self._left = False  # by the reader
 
@@ -123,7 +125,7 @@ class _Part:
             if not self._left:
                 self._receive(ask(self.start, self.end))
         except Exception as error:  # the reader's thread raises it
-            self._error = error
+            self.error = error
         with self._changed:
             self._fetched = True
             self._changed.notify()
@@ -146,8 +148,8 @@ class _Part:
                 go_on()
             if self._pieces:
                 return self._pieces.popleft()
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         raise RegistryError("the connection broke off", temporary=True)
 
     def leave(self) -> None:
@@ -171,7 +173,9 @@ class _Part:
                 with self._changed:
                     if self._left:
                         return
-                    self._pieces.append(piece)
+                    # A registry may send single bytes, and an object for each would be too much.
+                    small = self._pieces and len(self._pieces[-1]) < _SMALL
+                    self._pieces.append(self._pieces.pop() + piece if small else piece)
                     self._changed.notify()
         finally:
             reply.close()
@@ -190,7 +194,7 @@ class Ahead:
         self._lanes = lanes
         self._haste = lanes.haste
         self._size = size
-        self._go_on = go_on
+        self._check = go_on
         self._ask: AskRange | None = None
         self._parts: deque[_Part] = deque()
         self._asked = size
@@ -225,10 +229,29 @@ class Ahead:
         while self._asked < self._size and self._lanes.take():
             end = min(self._asked + self._haste.part, self._size)
             part = _Part(self._asked, end, self._lanes)
+            # Not waited for: whoever reads on does not care how a server ends its answer.
+            thread = threading.Thread(target=partial(part.fetch, ask), name="ahead", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # A container may have no more of them. What there is goes on without.
+                self._lanes.give_back()
+                self._failures = self._haste.failures
+                return
             self._parts.append(part)
             self._asked = end
-            # Not waited for: whoever reads on does not care how a server ends its answer.
-            threading.Thread(target=partial(part.fetch, ask), name="ahead", daemon=True).start()
+
+    def go_on(self) -> None:
+        """Do as :meth:`extend` does, for whoever still reads the answer before the first part.
+
+        Where a part has failed by now, all of them are given up: that answer has their bytes, too,
+        and a registry that refuses a part need not be asked for anything else.
+        """
+        for part in self._parts:
+            if isinstance(part.error, KanikoError):
+                self._fail(part.error)
+                return
+        self.extend()
 
     def read(self, position: int) -> bytes | None:
         """Return the next bytes where they are a part's, or None where they are not.
@@ -240,11 +263,10 @@ class Ahead:
         self.extend()
         first = self._parts[0]
         try:
-            piece = first.read(self._go_on)
-        except KanikoError:
-            self._failures += 1
-            self.give_up()
-            self._go_on()
+            piece = first.read(self._check)
+        except KanikoError as error:
+            self._fail(error)
+            self._check()
             return None
         self._at += len(piece)
         if position + len(piece) == first.end:
@@ -258,6 +280,11 @@ class Ahead:
         while self._parts:
             self._parts.popleft().leave()
         self._at = 0
+
+    def _fail(self, error: Exception) -> None:
+        # Who says that it is asked too much is not asked that way again.
+        self._failures += self._haste.failures if isinstance(error, Busy) else 1
+        self.give_up()
 
     @property
     def _tolerable(self) -> bool:

@@ -120,7 +120,7 @@ class BlobStream(io.RawIOBase):
         reply = self._reply
         assert reply is not None
         if self._ahead.under_way:
-            self._ahead.extend()
+            self._ahead.go_on()
         if not self._ahead.pays(self._done) or not _by_ranges(reply):
             return next(self._chunks, b"")
         idle, began = not reply.has_arrived, time.monotonic()

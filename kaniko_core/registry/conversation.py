@@ -28,7 +28,6 @@ import oras.container
 import oras.provider
 import requests
 
-from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.reference import Reference, Repository
 from kaniko_core.registry.endpoints import Endpoints, container_of
 from kaniko_core.registry.failures import Answer
@@ -88,10 +87,6 @@ class Conversation(oras.provider.Registry):
         body = data if json is None else json_module.dumps(json).encode()
         request = self._endpoints.request(method, url, headers=headers or {}, body=body)
         return _as_requests(self._session.ask(request), method)
-
-    def has(self, digest: Digest) -> bool:
-        """Whether the repository has the blob."""
-        return bool(self.blob_exists({"digest": str(digest)}, self._container))
 
     def _check_200_response(self, response: requests.Response) -> None:
         """Raise our error with its sentence, where oras would log the registry's words."""

@@ -28,6 +28,8 @@ from kaniko_core.registry.session import LARGEST_BODY, Request, Session
 _PIECE = 1 << 20  # bytes handed to the socket at once
 # Bytes of a PATCH, held in memory; registries may ask for more, up to the second figure.
 _CHUNK, _LARGEST_CHUNK = 8 << 20, 64 << 20
+# Bytes of a blob, such as a config, that are sent as quickly as one more question is answered.
+_FEW = 16 << 10
 # Statuses of registries (and proxies before them) that do not take a blob in one PUT.
 _WANTS_CHUNKS = frozenset({404, 405, 411, 413, 416, 501})
 STORED = frozenset({200, 201, 202, 204})
@@ -75,11 +77,16 @@ class Sending:
         return self._session.ask(request).status == 200
 
     def mounted(self, sources: tuple[Repository, ...]) -> bool:
-        """Have the blob mounted from one of *sources*; return whether that worked."""
-        digest = self._blob.descriptor.digest
+        """Have the blob mounted from one of *sources*; return whether that worked.
+
+        A blob of few bytes is not asked for any more once there is a session to send it in.
+        """
+        descriptor = self._blob.descriptor
         for source in dict.fromkeys(sources):
+            if self._begun is not None and descriptor.size <= _FEW:
+                return False
             here = source.registry == self._repository.registry
-            if here and source != self._repository and self._mounted(digest, source):
+            if here and source != self._repository and self._mounted(descriptor.digest, source):
                 self._drop_session()
                 return True
         return False

@@ -21,6 +21,7 @@ from kaniko_core.oci.reference import Repository
 from kaniko_core.progress import Noted, Progress, silent
 from kaniko_core.registry.challenges import parse_challenges
 from kaniko_core.registry.credentials import Keychain
+from kaniko_core.registry.crowd import TOO_MANY_REQUESTS, Crowd
 from kaniko_core.registry.failures import BUSY, Answer, Attempt, Busy, refusal
 from kaniko_core.registry.pacing import Pacing
 from kaniko_core.registry.tokens import Access, Authorizer
@@ -84,6 +85,8 @@ class Session:
         self._progress = progress
         self.pacing = pacing
         self._stopped = threading.Event()
+        self._crowds: dict[str, Crowd] = {}
+        self._guard = threading.Lock()
 
     def origin(self, repository: Repository) -> str:
         """Return scheme, host and port of the registry; find the scheme out where need be."""
@@ -161,6 +164,10 @@ class Session:
     def stop(self) -> None:
         """End waiting and transfers now: they raise a RegistryError."""
         self._stopped.set()
+        with self._guard:
+            crowds = list(self._crowds.values())
+        for crowd in crowds:
+            crowd.open()
         self._transport.abort()
 
     @property
@@ -200,6 +207,16 @@ class Session:
         return Access(request.repository, request.scopes, self.origin(request.repository))
 
     def _exchange(self, request: Request) -> Reply:
+        """Send *request* when the registry does not have too many already."""
+        with self._guard:
+            crowd = self._crowds.setdefault(request.repository.host, Crowd(self.pacing.longest))
+        with crowd.joined():
+            reply = self._authorized(request)
+            if reply.status == TOO_MANY_REQUESTS:
+                crowd.shrink()
+            return reply
+
+    def _authorized(self, request: Request) -> Reply:
         """Send *request*, once more with new authorization if the registry wants that."""
         access = self._access(request)
         url = urljoin(access.origin, request.target)

@@ -66,10 +66,11 @@ class Reply:
         """
         stream = self._response.extensions.get("network_stream")
         connected = stream and stream.get_extra_info("socket")
-        if connected is None or connected.fileno() < 0:
+        descriptor = -1 if connected is None else connected.fileno()
+        if descriptor < 0:
             return False
         arrivals = select.poll()
-        arrivals.register(connected, select.POLLIN)
+        arrivals.register(descriptor, select.POLLIN)
         return bool(arrivals.poll(0))
 
     def chunks(self) -> Iterator[bytes]:

@@ -1,8 +1,8 @@
 """New files in a tree that a layer is unpacked into, with all that belongs to them.
 
 Most of a layer is small files, and most of their time is system calls: what a new file has
-already is not set again. That is its owner, as long as no directory hands down another group;
-and its mode, as far as neither the process's umask nor a default ACL takes bits away.
+already is not set again. That is its owner, as long as neither the mount nor a directory hands
+down another; and its mode, as far as neither the process's umask nor a default ACL takes bits away.
 """
 
 from __future__ import annotations
@@ -51,10 +51,12 @@ class Making:
         self._owner: tuple[int, int] | None = None
         self._taken = _ALL
         status = os.fstat(root)
-        # On some mounts every directory hands its group down, and not only those that say so.
-        ours = status.st_gid == os.getegid() and not status.st_mode & stat.S_ISGID
+        us = (os.geteuid(), os.getegid())
+        # Some mounts give every file an owner of their own, and on some every directory hands
+        # its group down, and not only those that say so.
+        ours = (status.st_uid, status.st_gid) == us and not status.st_mode & stat.S_ISGID
         if fresh and ours and not names_in(root):
-            self._owner = (os.geteuid(), os.getegid())
+            self._owner = us
             if not _hands_down_an_acl(root):
                 self._taken = _umask() | _SPECIAL
         self._may_lose_devices = may_lose_devices

@@ -85,22 +85,25 @@ class _Walk:
         levels = [_Level([], frozenset(self.below.listdir(b"")), _sorted_backwards(upper))]
         while levels:
             level = levels[-1]
-            if not level.rest:
-                levels.pop()
-                continue
-            found = level.rest.pop()
-            name = found.path[prefix:]
-            known = found.name in level.below
-            if found.is_dir(follow_symlinks=False):
-                told = self._enter(found, name, levels, known=known)
+            below, rest = level.below, level.rest
+            while rest:
+                found = rest.pop()
+                name = found.path[prefix:]
+                known = found.name in below
+                if enters := found.is_dir(follow_symlinks=False):
+                    told = self._enter(found, name, levels, known=known)
+                else:
+                    told = self._told(found, name, known=known)
+                if told and self.waiting:
+                    for above in levels:
+                        yield from above.untold
+                        above.untold.clear()
+                    self.waiting = False
+                yield from told
+                if enters:
+                    break
             else:
-                told = self._told(found, name, known=known)
-            if told and self.waiting:
-                for above in levels:
-                    yield from above.untold
-                    above.untold.clear()
-                self.waiting = False
-            yield from told
+                levels.pop()
 
     def _enter(
         self, found: os.DirEntry[bytes], name: bytes, levels: list[_Level], *, known: bool

@@ -50,6 +50,21 @@ class Conversation:
             raise server_gone()
         return message, fds
 
+    def tell(self, name: str, request: object) -> None:
+        """Make the request *name*, whose answer nobody waits for.
+
+        It is served before those that come after it.
+
+        Raises:
+            SandboxError: the server is gone.
+        """
+        ours, theirs = wire.channel()
+        try:
+            self._send(name, request, (theirs.fileno(),))
+        finally:
+            theirs.close()
+            ours.close()
+
     def run(self, process: Process, request: wire.RunRequest, output: Output) -> None:
         """Run a command, and return when nothing of it is alive any more.
 

@@ -90,7 +90,7 @@ class Roots:
             self._mount(request, reply)
         elif name == "unmount":
             unmount_root(self._roots.pop(request))
-            send(reply, ("done",))
+            tell(reply, ("done",))
         elif name == "check":
             good = try_lower(request, self._directory, userxattr=self._userxattr)
             send(reply, ("checked", good))

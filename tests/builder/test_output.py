@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
@@ -204,6 +206,25 @@ def test_bytes_go_to_a_registry_once_and_are_mounted_in_the_rest(
     assert len(sent(server)) == len(sent(other_server)) == 2
     assert mounted(server) == 4
     assert len(result.references) == 4
+
+
+def test_the_config_need_not_wait_for_a_layer_that_is_under_way(
+    server: RegistryServer, opened: Opened
+) -> None:
+    def wait_for_the_config(data: bytes) -> io.BytesIO:
+        until = time.monotonic() + 10
+        while not sent(server):
+            assert time.monotonic() < until, "the config waits for the layer"
+            time.sleep(0.001)
+        return io.BytesIO(data)
+
+    slow = BytesLayer(BIG.descriptor, BIG.diff_id, BIG.data, wait_for_the_config)
+    built = image(slow)
+    with opened(f"{server.address}/app") as delivery:
+        delivery.offer(slow)
+        delivery.deliver(only(built))
+    assert len(sent(server)) == 2
+    assert manifest(server, "app", "latest") == built.raw_manifest
 
 
 def test_blobs_of_the_base_are_mounted_from_where_they_are(

@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,13 @@ def header(name: bytes = b"file", type_flag: bytes = b"0", **fields: bytes) -> b
         *(b" " * 8, type_flag, values["link"], values["magic"], values["prefix"]),
     )
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def device(major: bytes, minor: bytes) -> bytes:
+    """Return the header of a device with these fields."""
+    block = bytearray(header(type_flag=b"3"))
+    block[148:156], block[329:345] = b" " * 8, struct.pack("8s8s", major, minor)
+    return bytes(block[:148] + b"%06o\0 " % sum(block) + block[156:])
 
 
 def pax(*records: tuple[bytes, bytes], type_flag: bytes = b"x") -> bytes:
@@ -279,9 +287,31 @@ def test_chunks_are_full_but_for_the_last(size: int, tmp_path: Path) -> None:
         assert read(b"".join(chunks))[1][1] == b"1"
 
 
+@given(st.lists(st.sampled_from([0, 1, 511, 512, 513, 8000, CHUNK // 3, CHUNK - 512]), max_size=9))
+def test_small_files_are_written_as_all_others_are(sizes: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        entries, by_path = [], []
+        for number, size in enumerate(sizes):
+            data = bytes([number + 1]) * size
+            path = Path(directory, str(number))
+            path.write_bytes(data)
+            entries.append(file(b"%d" % number, data))
+            content = os.fsencode(path) if size else None
+            by_path.append(replace(entries[-1], content=content))
+        assert list(tar_stream(by_path)) == list(tar_stream(entries))
+
+
 def test_an_archive_may_end_with_a_full_chunk() -> None:
     (chunk,) = tar_stream([file(b"f", bytes(CHUNK - 512 - 1024))])
     assert len(chunk) == CHUNK
+
+
+@pytest.mark.parametrize("before", [0, CHUNK - 1024])
+def test_headers_may_be_larger_than_a_chunk(before: int) -> None:
+    large = Entry(b"large", Kind.FILE, 0o644, xattrs={b"user.a": bytes(2 * CHUNK + 5)})
+    archive = tar(file(b"first", bytes(before)), large, file(b"last"))
+    with tarfile.open(fileobj=io.BytesIO(archive)) as read_again:
+        assert read_again.getnames() == ["first", "large", "last"]
 
 
 @pytest.mark.parametrize("promised", [1, 999, 1001, CHUNK - 512, 2 * CHUNK + 100])
@@ -629,6 +659,10 @@ def test_signed_checksums_of_old_tars_are_accepted() -> None:
         pytest.param(header(type_flag=b"x", size=b"77777777777"), id="huge pax header"),
         pytest.param(header(type_flag=b"L", size=b"77777777777"), id="huge long name"),
         pytest.param(pax((b"LIBARCHIVE.xattr.user.a", b"=a")) + header(), id="base64"),
+        pytest.param(pax((b"SCHILY.xattr.user.a\0b", b"1")) + header(), id="xattr"),
+        pytest.param(pax((b"LIBARCHIVE.xattr.user.a%00b", b"")) + header(), id="quoted xattr"),
+        pytest.param(device(b"\x80\0\1" + bytes(5), b"0000003"), id="major"),
+        pytest.param(device(b"0000001", b"\xff" * 8), id="minor -1"),
     ],
 )
 def test_nonsense_is_refused_with_a_sentence(data: bytes) -> None:

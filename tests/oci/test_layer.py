@@ -19,7 +19,7 @@ from kaniko_core.errors import ContentError, DigestMismatch, DiskError
 from kaniko_core.oci.archive import Entry, Kind, read_entries, tar_stream
 from kaniko_core.oci.compression import Compression
 from kaniko_core.oci.digest import Digest, VerifyingReader
-from kaniko_core.oci.layer import FileLayer, open_entries, open_tar, recompress, write_layer
+from kaniko_core.oci.layer import FileLayer, open_tar, recompress, write_layer
 from kaniko_core.oci.spec import Descriptor, MediaType
 
 CONTENT = os.urandom(3 << 20)
@@ -212,11 +212,6 @@ def test_a_buffer_may_be_put_on_top(tmp_path: Path) -> None:
     with io.BufferedReader(open_tar(layer)) as stream:  # type: ignore[type-var]
         assert stream.read(10) == CONTENT[:10]
         assert stream.read() == CONTENT[10:]
-
-
-def test_entries_can_be_read_as_the_tar_that_they_make() -> None:
-    with open_entries(entries()) as stream:
-        assert stream.read() == b"".join(tar_stream(entries()))
 
 
 def test_reading_ahead_is_bounded() -> None:

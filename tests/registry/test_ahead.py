@@ -14,7 +14,7 @@ from kaniko_core.oci.digest import Digest
 from kaniko_core.oci.spec import Descriptor, MediaType
 from kaniko_core.options import RegistryOptions
 from kaniko_core.progress import silent
-from kaniko_core.registry.ahead import Haste, Lanes, Speed
+from kaniko_core.registry.ahead import Ahead, Haste, Lanes, Speed
 from kaniko_core.registry.download import Downloads
 from kaniko_core.registry.hosts import HostRules
 from kaniko_core.registry.pacing import Pacing
@@ -71,6 +71,13 @@ def parts(server: RegistryServer) -> list[str]:
     return [text for text in ranges(server) if not text.endswith("-")]
 
 
+def wait_for_parts() -> None:
+    """Wait until nobody fetches a part any more, or has one refused."""
+    for thread in threading.enumerate():
+        if thread.name == "ahead":
+            thread.join()
+
+
 @pytest.mark.parametrize("size", [2 * PART - 1, 2 * PART, 3 * PART, 3 * PART + 1, len(DATA)])
 @pytest.mark.parametrize("part", [1 << 14, PART])
 def test_bytes_are_the_same_however_they_come(
@@ -117,6 +124,7 @@ def test_connections_are_shared_by_all_blobs(server: RegistryServer, client: Cli
 
 def test_all_connections_are_free_again_at_the_end(server: RegistryServer, client: Client) -> None:
     assert client.read() == DATA
+    wait_for_parts()
     taken = 0
     while client.lanes.take():
         taken += 1
@@ -151,6 +159,32 @@ def test_registry_that_refuses_parts_is_left_in_peace(
 
     assert client.read() == DATA
     assert len(parts(server)) <= AT_ONCE.failures * AT_ONCE.most
+
+
+def test_refused_parts_cost_no_other_request(server: RegistryServer, client: Client) -> None:
+    """A registry that says that it is asked too much is asked nothing else, and not again."""
+    server.refused = Answer(429, {"Retry-After": "1"})
+    with client.open() as stream:
+        first = stream.read(1)
+        wait_for_parts()
+        assert first + stream.read() == DATA
+    assert len(parts(server)) < AT_ONCE.most
+    assert ranges(server) == parts(server)
+
+
+def test_container_without_room_for_threads_has_one_connection(
+    server: RegistryServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "ahead":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert client.read() == DATA
+    assert not ranges(server)
 
 
 def test_registry_may_begin_to_refuse(server: RegistryServer, client: Client) -> None:
@@ -206,6 +240,31 @@ def test_several_blobs_at_once(server: RegistryServer, client: Client) -> None:
     for thread in threads:
         thread.join()
     assert found == [DATA] * 6
+
+
+class SingleBytes:
+    """A reply that brings each byte alone."""
+
+    status = 206
+    headers = {"content-range": f"bytes {PART}-"}  # noqa: RUF012 - never changed
+
+    def chunks(self) -> Iterator[bytes]:
+        return (DATA[at : at + 1] for at in range(PART, 2 * PART))
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
+def test_bytes_that_come_one_by_one_are_kept_together() -> None:
+    """An object for each would take fifty times the memory that there is for a part."""
+    ahead = Ahead(Lanes(AT_ONCE), 2 * PART, lambda: None)
+    ahead.begin(0, lambda start, end: SingleBytes())  # type: ignore[arg-type,return-value]
+    wait_for_parts()
+    pieces: list[bytes] = []
+    while piece := ahead.read(PART + sum(map(len, pieces))):
+        pieces.append(piece)
+    assert b"".join(pieces) == DATA[PART : 2 * PART]
+    assert len(pieces) < 100
 
 
 @pytest.mark.parametrize(

@@ -299,6 +299,19 @@ def test_bytes_are_sent_where_nothing_can_be_mounted(
     assert len(server.lines("PUT")) == 1
 
 
+def test_few_bytes_are_sent_rather_than_asked_for_again(
+    server: RegistryServer, push: Registry
+) -> None:
+    small = layer({"data": b"few"}, media_type=MediaType.OCI_LAYER)
+    sources = tuple(server.reference(name).repository for name in ("one", "two"))
+
+    push.upload(server.reference("app").repository, small, mount_from=sources)
+
+    assert held(server, "app") == {str(small.descriptor.digest)}
+    assert len(server.lines("POST")) == 1
+    assert not server.lines("DELETE")
+
+
 def test_session_that_a_mount_makes_needless_is_cancelled(
     server: RegistryServer, push: Registry
 ) -> None:
@@ -433,8 +446,10 @@ def test_oras_speaks_through_our_session(
 
     assert talk.get_tags(reference) == ["1", "2"]
     assert talk.get_manifest(str(reference)) == json.loads(image().raw_manifest)
-    assert talk.has(BIG.descriptor.digest)
-    assert not talk.has(Digest.of(b"something else"))
+    there, absent = BIG.descriptor.digest, Digest.of(b"something else")
+    own = talk.get_container(str(reference))
+    found = [talk.blob_exists({"digest": str(digest)}, own) for digest in (there, absent)]
+    assert found == [True, False]
 
 
 def test_oras_deletes_tags(server: RegistryServer, make_registry: MakeRegistry) -> None:

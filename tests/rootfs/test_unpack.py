@@ -739,6 +739,17 @@ def test_applied_files_do_not_inherit_a_group(tmp_path: Path) -> None:
         assert (out / name).lstat().st_gid == os.getegid()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_the_owner_is_set_where_the_directory_has_another(tmp_path: Path) -> None:
+    """Some mounts give every new file an owner of their own."""
+    out = tmp_path / "out"
+    out.mkdir()
+    os.chown(out, 12345, os.getegid())
+    put(out, file(b"f"), directory(b"d"))
+    for path in (out, out / "f", out / "d"):
+        assert path.stat().st_uid == os.geteuid()
+
+
 # Both ways agree
 
 _names = st.sampled_from([b"a", b"b", b"a/a", b"a/b", b"b/a", b"a/a/a", b"a/b/a", b"b/a/b"])

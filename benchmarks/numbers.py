@@ -146,10 +146,16 @@ def read(path: Path) -> Results:
 
 
 def merged(paths: Sequence[Path]) -> Results:
-    """Read several files; where two have the same scenario, the later file counts."""
+    """Read several files; where two have the same scenario, the later file counts.
+
+    Raises:
+        SystemExit: one was measured on a disk, another in memory.
+    """
     results = read(paths[0])
     for path in paths[1:]:
         later = read(path)
+        if later.about["place"] != results.about["place"]:
+            raise SystemExit(f"benchmarks: {path} was measured elsewhere than {paths[0]}")
         results.about = later.about
         results.outcomes.update(later.outcomes)
         results.failures.update(later.failures)
