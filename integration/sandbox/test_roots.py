@@ -110,6 +110,30 @@ def test_a_root_that_was_left_is_unmounted_before_the_next_is_mounted(
     assert (tmp_path / "upper/log").read_text() == "x\nx\nx\n"
 
 
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_what_was_below_a_root_can_be_read_when_it_is_unmounted(
+    sandbox: Sandbox, image: Path, tmp_path: Path, layers: int
+) -> None:
+    more = tmp_path / "more"
+    (more / "late/deep").mkdir(parents=True)
+    (more / "late/deep/file").touch()
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
+
+    with sandbox.mounted(
+        [image, more][:layers], upper=tmp_path / "upper", work=tmp_path / "work"
+    ) as root:
+        held = os.dup(root.below)
+    try:
+        below = Path(f"/proc/self/fd/{held}")
+        expected = {name for path in (image, more)[:layers] for name in os.listdir(path)}
+        assert set(os.listdir(below)) == expected
+        assert (below / "bin/sh").exists() == bool(layers)
+        assert (below / "late/deep/file").exists() == (layers == 2)
+    finally:
+        os.close(held)
+
+
 def test_a_read_only_root_shows_the_merged_layers(
     sandbox: Sandbox, image: Path, tmp_path: Path
 ) -> None:

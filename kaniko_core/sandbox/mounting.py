@@ -1,11 +1,11 @@
 """Overlays, and the stubs below them: the part of the sandbox server that makes roots.
 
     <mounts>/                a tmpfs that only the server sees
+    ├── none/, empty/        an overlay wants two lower directories; these are never in the way
     └── 7/                   one mounted root
         ├── below/           the lower directories alone, read-only
         ├── stubs/           mount points that the image lacks, with their parents
-        ├── root/            stubs and upper directory on top of the lowers
-        └── empty/           an overlay wants two lower directories; this is never in the way
+        └── root/            stubs and upper directory on top of the lowers
 
 A container runtime makes missing mount points in the image and tries to remove them again.
 Here they lie in a layer of their own, on top of the lowers and below the upper directory, so
@@ -68,10 +68,10 @@ def mount_root(
         OSError: a directory is missing, or the kernel refuses; nothing stays mounted then.
     """
     root = Root(directory, request)
-    for name in ("", "/below", "/root", "/stubs", "/empty", "/none"):
+    for name in ("", "/below", "/root", "/stubs"):
         os.mkdir(directory + name, 0o755)  # noqa: PTH102 - pathlib would slow the start
     lowers = [os.fsdecode(lower) for lower in request["lowers"]]
-    base = [f"{directory}/none", f"{directory}/empty"][: max(2 - len(lowers), 0)]
+    base = _empty_directories(directory.rpartition("/")[0])[: max(2 - len(lowers), 0)]
     try:
         mount_overlay(root.below, [*base, *lowers], userxattr=userxattr)
         if request["upper"] is None or request["work"] is None:
@@ -91,6 +91,19 @@ def mount_root(
         remove_tree(directory)
         raise
     return root
+
+
+def _empty_directories(mounts: str) -> list[str]:
+    """Return two empty directories, which no root has for itself and none takes away.
+
+    Who holds a root open when it is unmounted would find nothing in a directory of which one of
+    the lower ones is removed.
+    """
+    paths = [f"{mounts}/none", f"{mounts}/empty"]
+    for path in paths:
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o755)  # noqa: PTH102
+    return paths
 
 
 def unmount_root(root: Root) -> None:
