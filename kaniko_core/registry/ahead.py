@@ -84,15 +84,19 @@ class Lanes:
 
 
 class Speed:
-    """What one connection brings while it is waited for."""
+    """What one connection brings while it is waited for.
+
+    The longest wait does not count: a registry that stops for a moment is not a slow line.
+    """
 
     def __init__(self, haste: Haste) -> None:
         self._haste = haste
-        self._waited, self._brought = 0.0, 0
+        self._waited, self._longest, self._brought = 0.0, 0.0, 0
 
     def note(self, seconds: float, count: int) -> None:
         """Count *count* bytes, for which was waited so long."""
-        self._waited += seconds
+        self._waited += min(seconds, self._longest)
+        self._longest = max(seconds, self._longest)
         self._brought += count
 
     @property
@@ -103,7 +107,7 @@ class Speed:
         if self._waited < self._haste.patience:
             return False
         slow = self._brought < self._haste.slow * self._waited
-        self._waited, self._brought = 0.0, 0
+        self._waited, self._longest, self._brought = 0.0, 0.0, 0
         return slow
 
 

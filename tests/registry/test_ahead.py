@@ -273,5 +273,15 @@ def test_bytes_that_come_one_by_one_are_kept_together() -> None:
 )
 def test_only_waiting_is_judged(waited: float, brought: int, slow: bool) -> None:
     speed = Speed(Haste(slow=1e6, patience=0.1))
-    speed.note(waited, brought)
+    for _ in range(10):
+        speed.note(waited / 10, brought // 10)
     assert speed.too_slow is slow
+
+
+def test_a_registry_that_stops_once_is_not_a_slow_line() -> None:
+    speed = Speed(Haste(slow=1e6, patience=0.1))
+    for seconds in (0.001, 5.0, 0.002, 0.09):
+        speed.note(seconds, 1)
+        assert not speed.too_slow
+    speed.note(0.02, 1)
+    assert speed.too_slow
