@@ -104,19 +104,22 @@ def measure(
 
 def _run(command: Sequence[str], env: Mapping[str, str], stream: IO[bytes], log: Path) -> None:
     try:
-        status: object = subprocess.run(
-            list(command),
-            check=False,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
-            timeout=_LONGEST_SECONDS,
-        ).returncode
-    except subprocess.TimeoutExpired:
-        status = f"nothing after {_LONGEST_SECONDS:.0f} seconds"
+        process = subprocess.Popen(
+            list(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
+        )
     except FileNotFoundError:
         raise CommandError(f"{command[0]} is not installed") from None
+    # Not wait(timeout=…), which looks every 50 ms only: a short build would be as long as that.
+    limit = threading.Timer(_LONGEST_SECONDS, process.kill)
+    limit.daemon = True
+    started = time.monotonic()
+    limit.start()
+    try:
+        status: object = process.wait()
+    finally:
+        limit.cancel()
+    if time.monotonic() - started > _LONGEST_SECONDS:
+        status = f"nothing after {_LONGEST_SECONDS:.0f} seconds"
     if status != 0:
         last = log.read_text(errors="replace").splitlines()[-15:]
         raise CommandError(f"{' '.join(command)}\nended with {status}:\n" + "\n".join(last))
