@@ -46,6 +46,21 @@ def test_a_command_that_never_gives_the_same_twice_is_not_run_twice(
     assert len(made[0]) == 2
 
 
+def test_a_large_layer_that_no_image_has_is_kept_though_the_image_is_done_before_it(
+    make_rebuild: MakeRebuild, place: Place, busybox: str
+) -> None:
+    large = "RUN head -c 80000000 /dev/urandom > /large"
+    rebuild = make_rebuild(place)
+    first = rebuild(
+        f"FROM {busybox} AS made\n{large}\nRUN echo 1 > /out\n"
+        f"FROM {busybox}\nCOPY --from=made /out /out\n"
+    )
+    second = rebuild()
+
+    assert large in first.ran
+    assert second.ran == first.warnings == second.warnings == []
+
+
 def test_packages_are_not_installed_twice(
     make_rebuild: MakeRebuild, place: Place, debian: str, podman: Podman
 ) -> None:

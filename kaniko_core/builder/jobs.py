@@ -96,7 +96,9 @@ def finish(jobs: Sequence[Job], output: OutputOptions, started: datetime) -> Bui
                 if len(jobs) > 1:
                     work.progress(Noted(f"building for {job.platform}"))
                 made.append(job.work.images(job.chosen()))
-            work.workspace.rest()
+            if all(job.reuse is None for job in jobs):
+                # Else layers that no image has, but the cache is to have, are still being packed.
+                work.workspace.rest()
             result = work.delivery.deliver(making.products(made), work.known.project.origin)
             making.export([images[0] for images in made])
             return result
