@@ -49,7 +49,7 @@ def test_a_command_that_never_gives_the_same_twice_is_not_run_twice(
 def test_a_large_layer_that_no_image_has_is_kept_though_the_image_is_done_before_it(
     make_rebuild: MakeRebuild, place: Place, busybox: str
 ) -> None:
-    large = "RUN head -c 80000000 /dev/urandom > /large"
+    large = "RUN mkdir /m && i=0 && while [ $i -lt 20000 ]; do echo $i > /m/$i; i=$((i+1)); done"
     rebuild = make_rebuild(place)
     first = rebuild(
         f"FROM {busybox} AS made\n{large}\nRUN echo 1 > /out\n"
